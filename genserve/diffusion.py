@@ -1,0 +1,207 @@
+"""Diffusion with one clock, the noise level sigma: x_t = x_0 + sigma * eps.
+
+    model      (x_t, sigma, y) -> E[x_0 | x_t], the denoiser
+    schedule   n + 1 falling sigmas, the last one 0 (genserve.schedules)
+    sampler    a generator: yields a Query, is sent the model's answer, returns x_0
+
+The network's output, the score and the classic eps are views of the same answer D:
+
+    eps = (x_t - D) / sigma,    score = (D - x_t) / sigma**2,    dx_t / dsigma = eps  (probability-flow ODE).
+
+Source: Karras et al. 2022 (arXiv:2206.00364). The alpha_bar of DDPM is 1 / (1 + sigma**2).
+"""
+
+import math
+from collections.abc import Callable, Generator
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from genserve.noise import Noise
+
+
+class Query(NamedTuple):
+    """Where a sampler wants the model's answer."""
+
+    x: Tensor  # (B, C, H, W), x_t at unit data scale
+    sigma: Tensor  # (B,), the noise level of each image, in the data's units ([-1, 1])
+    y: Tensor  # (B,) int64, the class of each image; n_classes means "no class"
+
+
+Model = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_t, sigma, y) -> E[x_0 | x_t], all as in Query
+Sampler = Generator[Query, Tensor, Tensor]
+
+
+@torch.no_grad()
+def run(sampler: Sampler, model: Model) -> Tensor:
+    """Drive one sampler to its end and return x_0, (B, C, H, W)."""
+    query = next(sampler)
+    while True:
+        try:
+            query = sampler.send(model(*query))
+        except StopIteration as end:
+            x_0: Tensor = end.value
+            return x_0
+
+
+# ---- samplers ------------------------------------------------------------------------------------------------------
+# x_t is (B, C, H, W) at sigmas[0]; sigmas (n + 1,) fall to 0; y is (B,).
+
+
+def ddim(x_t: Tensor, sigmas: Tensor, y: Tensor, *, eta: float = 0.0, noise: Noise) -> Sampler:
+    """DDIM at eta = 0, DDPM at eta = 1; nfe = n. eta = 0 draws no noise.
+
+    Source: Song et al. 2021 (arXiv:2010.02502), eqs. (12) and (16), rewritten in sigma.
+    """
+    for sigma, sigma_next in pairwise(sigmas.to(x_t)):
+        x_0 = yield Query(x_t, sigma.expand(len(x_t)), y)
+        eps = (x_t - x_0) / sigma
+        fresh = eta * sigma_next * (1 - (sigma_next / sigma) ** 2).sqrt()  # std of the new noise
+        x_t = x_0 + (sigma_next**2 - fresh**2).sqrt() * eps
+        if fresh > 0:
+            x_t = x_t + fresh * noise(x_t)
+    return x_t
+
+
+def ddpm(x_t: Tensor, sigmas: Tensor, y: Tensor, *, noise: Noise) -> Sampler:
+    """Ancestral sampling from the posterior q(x_s | x_t, x_0) with its own variance; nfe = n.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), eqs. (6) and (7), the "small" variance.
+    """
+    return ddim(x_t, sigmas, y, eta=1.0, noise=noise)
+
+
+def heun(x_t: Tensor, sigmas: Tensor, y: Tensor) -> Sampler:
+    """Heun's second-order method on the probability-flow ODE; nfe = 2 n - 1.
+
+    Source: Karras et al. 2022, algorithm 1.
+    """
+    for sigma, sigma_next in pairwise(sigmas.to(x_t)):
+        x_0 = yield Query(x_t, sigma.expand(len(x_t)), y)
+        slope = (x_t - x_0) / sigma
+        x_next = x_t + (sigma_next - sigma) * slope
+        if sigma_next > 0:
+            x_0 = yield Query(x_next, sigma_next.expand(len(x_t)), y)
+            slope = (slope + (x_next - x_0) / sigma_next) / 2
+            x_next = x_t + (sigma_next - sigma) * slope
+        x_t = x_next
+    return x_t
+
+
+def dpmpp_2m(x_t: Tensor, sigmas: Tensor, y: Tensor) -> Sampler:
+    """DPM-Solver++(2M): second order, one evaluation a step; nfe = n. The last step, to sigma = 0, is the answer itself.
+
+    Source: Lu et al. 2022 (arXiv:2211.01095), algorithm 2, with alpha = 1 and lambda = -log sigma.
+    """
+    before: tuple[Tensor, Tensor] | None = None  # the step before this one: its answer and its h
+    for sigma, sigma_next in pairwise(sigmas.to(x_t)):
+        x_0 = yield Query(x_t, sigma.expand(len(x_t)), y)
+        if sigma_next == 0:
+            return x_0
+        h = (sigma / sigma_next).log()
+        ahead = x_0
+        if before is not None:
+            x_0_before, h_before = before
+            ahead = x_0 + h / (2 * h_before) * (x_0 - x_0_before)  # x_0 extrapolated to the middle of the step
+        ratio = sigma_next / sigma
+        x_t = ratio * x_t + (1 - ratio) * ahead
+        before = x_0, h
+    return x_t
+
+
+# ---- samplers around samplers --------------------------------------------------------------------------------------
+
+
+def guided(sampler: Sampler, guidance: float, no_class: int) -> Sampler:
+    """Classifier-free guidance: each query goes out with and without class, and comes back combined; nfe doubles.
+
+    Args:
+        guidance: w in D_w = D(no class) + w (D(class) - D(no class)); 1 is the class-conditional model itself.
+        no_class: the y that means "no class", n_classes of the model.
+
+    Source: Ho & Salimans 2022 (arXiv:2207.12598); w here is 1 + w there.
+    """
+    try:
+        query = next(sampler)
+        while True:
+            x, sigma, y = query
+            pair = torch.cat([y, torch.full_like(y, no_class)])
+            answer = yield Query(torch.cat([x, x]), torch.cat([sigma, sigma]), pair)
+            with_class, without = answer.chunk(2)
+            query = sampler.send(torch.lerp(without, with_class, guidance))
+    except StopIteration as end:
+        x_0: Tensor = end.value
+        return x_0
+
+
+def watched(sampler: Sampler, see: Callable[[Query, Tensor], None]) -> Sampler:
+    """The same sampler; `see` is shown every query and the model's answer to it, the current guess of x_0."""
+    try:
+        query = next(sampler)
+        while True:
+            x_0 = yield query
+            see(query, x_0)
+            query = sampler.send(x_0)
+    except StopIteration as end:
+        result: Tensor = end.value
+        return result
+
+
+# ---- the trained denoiser ------------------------------------------------------------------------------------------
+
+
+class Denoiser(nn.Module):
+    """D(x, sigma, y) = mean + c_skip (x - mean) + c_out F(c_in (x - mean), ln(sigma) / 4, y).
+
+    F then sees inputs and is asked for targets of unit variance at every noise level. Subtracting the data's mean
+    matters where it is far from 0: on MNIST it is -0.74.
+
+    Args:
+        net: F, (x (B, C, H, W), c_noise (B,), y (B,)) -> (B, C, H, W).
+        mean, std: of all pixels of the data, in [-1, 1] units.
+
+    Source: Karras et al. 2022, eq. (7) and table 1 (EDM), with the mean made explicit.
+    """
+
+    def __init__(self, net: nn.Module, mean: float, std: float) -> None:
+        super().__init__()
+        if std <= 0:
+            raise ValueError(f"std must be above 0, got {std}")
+        self.net = net
+        self.mean = float(mean)
+        self.std = float(std)
+
+    def forward(self, x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        """Return E[x_0 | x] (B, C, H, W) for x (B, C, H, W), sigma (B,) above 0, y (B,) int64."""
+        s = sigma.view(-1, 1, 1, 1)
+        total = (s**2 + self.std**2).sqrt()
+        centred = x - self.mean
+        out = self.net(centred / total, sigma.log() / 4, y).to(x.dtype)
+        return self.mean + (self.std / total) ** 2 * centred + (s * self.std / total) * out
+
+
+def denoising_loss(model: Model, x_0: Tensor, sigma: Tensor, y: Tensor, eps: Tensor, std: float) -> Tensor:
+    """Return the denoising error of each image, (B,), weighted so that F's squared error counts alike at every sigma.
+
+    Args:
+        x_0: (B, C, H, W), data in [-1, 1];  sigma, y: (B,);  eps: standard normal like x_0;  std: of the data.
+
+    Source: Karras et al. 2022, eq. (2) with the weight of table 1.
+    """
+    weight = (sigma**2 + std**2) / (sigma * std) ** 2
+    error = model(x_0 + sigma.view(-1, 1, 1, 1) * eps, sigma, y) - x_0
+    return weight * error.square().flatten(1).mean(1)
+
+
+def training_sigmas(u: Tensor, p_mean: float, p_std: float) -> Tensor:
+    """Return noise levels, (B,), with ln sigma ~ N(p_mean, p_std**2), stratified: one from each of B equal quantiles.
+
+    Args:
+        u: (B,) uniform in [0, 1); shuffled strata come from the order of the images, which is already random.
+
+    Source: Karras et al. 2022, table 1; stratified as Kingma et al. 2021 (arXiv:2107.00630), appendix I.1.
+    """
+    quantile = ((torch.arange(len(u), device=u.device) + u) / len(u)).clamp(1e-6, 1 - 1e-6)
+    return torch.exp(p_mean + p_std * math.sqrt(2) * torch.erfinv(2 * quantile - 1))

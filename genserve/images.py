@@ -1,0 +1,90 @@
+"""Tensors in [-1, 1] to pictures for people: PNG, grids, strips, animations, archives."""
+
+import io
+import math
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+Pixels = NDArray[np.uint8]  # (..., H, W, C) with C = 1 or 3
+
+GAP = 2  # pixels between the pictures of a grid
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the time every file in a zip carries, so that equal pictures are equal bytes
+
+
+def to_pixels(x: Tensor) -> Pixels:
+    """Return (B, C, H, W) in [-1, 1] as (B, H, W, C) uint8: clamped, then rounded, so nothing wraps around.
+
+    Raises:
+        ValueError: x is not finite.
+    """
+    if not x.isfinite().all():
+        raise ValueError("the image holds NaN or infinity")
+    scaled = x.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
+    pixels: Pixels = scaled.byte().permute(0, 2, 3, 1).cpu().contiguous().numpy()
+    return pixels
+
+
+def enlarge(pixels: Pixels, scale: int) -> Pixels:
+    """Return (..., H, W, C) enlarged by a whole factor, nearest neighbour."""
+    return pixels.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
+def grid(pixels: Pixels, columns: int | None = None, background: int = 255) -> Pixels:
+    """Lay (B, H, W, C) out row by row, with a gap between them.
+
+    Args:
+        columns: none makes the grid as square as B allows.
+
+    Returns:
+        (rows * (H + GAP) - GAP, columns * (W + GAP) - GAP, C).
+    """
+    b, h, w, c = pixels.shape
+    columns = min(b, columns or math.ceil(math.sqrt(b)))
+    rows = math.ceil(b / columns)
+    sheet = np.full((rows * (h + GAP) - GAP, columns * (w + GAP) - GAP, c), background, np.uint8)
+    for k in range(b):
+        top, left = k // columns * (h + GAP), k % columns * (w + GAP)
+        sheet[top : top + h, left : left + w] = pixels[k]
+    return sheet
+
+
+def picture(pixels: Pixels) -> Image.Image:
+    """Return (H, W, C) as a Pillow image, gray for one channel."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def png(pixels: Pixels) -> bytes:
+    """Encode (H, W, C). Level 1: on small pictures the higher ones cost time and save nothing."""
+    buffer = io.BytesIO()
+    picture(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def gif(frames: Sequence[Pixels], milliseconds: int = 80, hold: int = 1500) -> bytes:
+    """Encode equal (H, W, C) frames as an endless animation that rests on the last one for `hold` milliseconds."""
+    first, *rest = (picture(frame).convert("L" if frame.shape[-1] == 1 else "RGB") for frame in frames)
+    buffer = io.BytesIO()
+    durations = [milliseconds] * len(rest) + [hold]
+    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+    return buffer.getvalue()
+
+
+def npy(pixels: Pixels) -> bytes:
+    """Encode (B, H, W, C) uint8 as NumPy's own file format."""
+    buffer = io.BytesIO()
+    np.save(buffer, pixels, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """Pack files into a zip without further compression; equal files give equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), data)
+    return buffer.getvalue()

@@ -1,0 +1,42 @@
+"""One stream of random numbers per image, so that an image never depends on its neighbours.
+
+Image k of seed s draws from Philox-4x64 (Salmon et al. 2011) under the 128-bit key (s, k). Distinct keys are distinct
+streams by construction. A torch CPU generator would not do: it keeps 32 bits of its seed, so two of 100,000 images would
+be equal more often than not.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Noise = Callable[[Tensor], Tensor]  # x (B, ...) -> standard normal of the same shape, dtype and device
+
+SEED_MAX = 2**63 - 1
+
+
+class Streams:
+    """Standard normal noise for the images `indices` of `seed`; row i of every draw comes from image i's own stream.
+
+    Raises:
+        ValueError: the seed or an index is outside 0 to 2**63 - 1.
+    """
+
+    def __init__(self, seed: int, indices: Sequence[int]) -> None:
+        for value in (seed, *indices):
+            if not 0 <= value <= SEED_MAX:
+                raise ValueError(f"seed and image indices must be in 0 to {SEED_MAX}, got {value}")
+        self._streams = [
+            np.random.Generator(np.random.Philox(key=np.array([seed, k], np.uint64))) for k in indices
+        ]
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return fresh noise like x, (B, ...) with B = len(self). Drawn in float32 on the CPU, whatever x is."""
+        if len(x) != len(self._streams):
+            raise ValueError(f"{len(self._streams)} streams cannot fill a batch of {len(x)}")
+        rows = np.stack([stream.standard_normal(x.shape[1:], np.float32) for stream in self._streams])
+        return torch.from_numpy(rows).to(x)

@@ -1,0 +1,109 @@
+"""Schedules: falling noise levels sigma that end in 0, (n + 1,) float64, in the data's units ([-1, 1]).
+
+The papers name schedules in three clocks. All are one: with alpha_bar the share of signal in the variance-preserving
+picture sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps, dividing by sqrt(alpha_bar) gives x_0 + sigma eps with
+
+    sigma = sqrt(1 / alpha_bar - 1),    alpha_bar = 1 / (1 + sigma**2).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def sigma_of(alpha_bar: Tensor) -> Tensor:
+    """Return the noise level of a signal share alpha_bar in (0, 1]; same shape."""
+    return (1 / alpha_bar - 1).sqrt()
+
+
+def alpha_bar_of(sigma: Tensor) -> Tensor:
+    """Return the signal share in the variance-preserving picture, 1 / (1 + sigma**2); same shape."""
+    return 1 / (1 + sigma**2)
+
+
+def karras(n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
+    """Return the noise levels of EDM: close together where the image takes shape.
+
+    Args:
+        n: number of steps, at least 1.
+        sigma_min, sigma_max: last and first level above 0.
+        rho: 1 spaces the levels evenly; a larger rho moves them toward sigma_min.
+
+    Raises:
+        ValueError: n < 1, or not 0 < sigma_min < sigma_max.
+
+    Source: Karras et al. 2022 (arXiv:2206.00364), eq. (5).
+    """
+    if n < 1 or not 0 < sigma_min < sigma_max:
+        raise ValueError(f"need n >= 1 and 0 < sigma_min < sigma_max, got {n}, {sigma_min}, {sigma_max}")
+    ramp = torch.linspace(0, 1, n, dtype=torch.float64)
+    levels = (sigma_max ** (1 / rho) * (1 - ramp) + sigma_min ** (1 / rho) * ramp) ** rho
+    return torch.cat([levels, levels.new_zeros(1)])
+
+
+def linear(n: int, T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Tensor:
+    """Return n of the T levels of DDPM, whose beta_t rises linearly from beta_1 to beta_T.
+
+    Raises:
+        ValueError: n is not in 1 to T.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), section 4; sub-sequence by `trailing`.
+    """
+    beta = torch.linspace(beta_1, beta_T, T, dtype=torch.float64)
+    return trailing(sigma_of((1 - beta).cumprod(0)), n)
+
+
+def cosine(n: int, T: int = 1000, s: float = 0.008, beta_max: float = 0.999) -> Tensor:
+    """Return n of the T levels of the cosine schedule.
+
+    Raises:
+        ValueError: n is not in 1 to T.
+
+    Source: Nichol & Dhariwal 2021 (arXiv:2102.09672), eq. (17), beta clipped as there; sub-sequence by `trailing`.
+    """
+    t = torch.arange(T + 1, dtype=torch.float64)
+    f = torch.cos((t / T + s) / (1 + s) * math.pi / 2) ** 2
+    beta = (1 - f[1:] / f[:-1]).clamp(max=beta_max)
+    return trailing(sigma_of((1 - beta).cumprod(0)), n)
+
+
+def offset_cosine(n: int, max_signal: float = 0.95, min_signal: float = 0.02) -> Tensor:
+    """Return levels at evenly spaced angles: signal = cos(angle), noise = sin(angle), sigma = tan(angle).
+
+    Raises:
+        ValueError: n < 1, or not 0 < min_signal < max_signal < 1.
+
+    Source: Foster, Generative Deep Learning, 2nd ed., ch. 8, after the Keras DDIM example (Beres 2022).
+    """
+    if n < 1 or not 0 < min_signal < max_signal < 1:
+        raise ValueError(
+            f"need n >= 1 and 0 < min_signal < max_signal < 1, got {n}, {min_signal}, {max_signal}"
+        )
+    first, last = math.acos(min_signal), math.acos(max_signal)
+    levels = torch.tan(first + (last - first) * torch.arange(n, dtype=torch.float64) / n)
+    return torch.cat([levels, levels.new_zeros(1)])
+
+
+def trailing(levels: Tensor, n: int) -> Tensor:
+    """Return n of T rising levels, falling, with 0 behind them; the noisiest is always among them.
+
+    Raises:
+        ValueError: n is not in 1 to T.
+
+    Source: Lin et al. 2023 (arXiv:2305.08891), table 2, "trailing".
+    """
+    T = len(levels)
+    if not 1 <= n <= T:
+        raise ValueError(f"this schedule has {T} levels: steps must be in 1 to {T}, got {n}")
+    picked = (T - torch.arange(n, dtype=torch.float64) * T / n).round().long() - 1
+    return torch.cat([levels[picked], levels.new_zeros(1)])
+
+
+SCHEDULES: dict[str, Callable[..., Tensor]] = {
+    "karras": karras,
+    "linear": linear,
+    "cosine": cosine,
+    "offset_cosine": offset_cosine,
+}

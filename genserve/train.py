@@ -1,0 +1,190 @@
+"""What every training program needs around its loop: the command line, ranks, learning rate, EMA, progress, checkpoints.
+
+The loop itself stays in training/train_*.py, in plain sight.
+"""
+
+import gc
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from genserve import run
+
+log = logging.getLogger(__name__)
+
+Config = TypeVar("Config")
+
+# What may change when a run is taken up again: how long, how often and where, never what is learnt.
+FREE = {"epochs", "max_batches_per_epoch", "sample_every", "checkpoint_every", "tensorboard", "threads", "device"}
+
+
+def configure(program: Callable[[Config], None], kind: type[Config], description: str) -> None:
+    """Read a config from YAML (`--config FILE`) and flags, then run the program with it.
+
+    Every field of the dataclass is a flag, nested ones with a dot, dashes or underscores alike; an unknown key is an error.
+    A failure the user can mend ends in one line, not in a traceback.
+    """
+    from jsonargparse import ArgumentParser
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    parser = ArgumentParser(description=description, exit_on_error=True)
+    parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
+    parser.add_class_arguments(kind, nested_key=None)
+    words = [w.split("=", 1) for w in sys.argv[1:]]
+    argv = ["=".join([w[0].replace("-", "_").replace("__", "--", 1), *w[1:]]) if w[0].startswith("--") else "=".join(w) for w in words]
+    parsed = parser.parse_args(argv)
+    parsed.pop("config")
+    try:
+        config = parser.instantiate_classes(parsed)
+        program(kind(**vars(config)))
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that torchrun started; alone without it."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def mine(self, batch: Tensor) -> Tensor:
+        """Return this rank's part of a global batch."""
+        return batch.chunk(self.size)[self.rank]
+
+    def mean(self, value: Tensor) -> float:
+        """Return the mean over the ranks."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value.item() / self.size
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the model with its gradients averaged over the ranks."""
+        if self.size == 1:
+            return model
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
+
+
+def join_ranks(device: str) -> Ranks:
+    """Join the group that torchrun describes, or stand alone. `device` is auto, cpu or cuda."""
+    size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    where = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
+    if size > 1:
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    return Ranks(int(os.environ.get("RANK", "0")), size, where)
+
+
+def leave_ranks() -> None:
+    """Leave the group. Call it where no model or optimiser is alive: gloo's threads abort the process otherwise."""
+    if dist.is_initialized():
+        gc.collect()
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def generator(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """Return the random numbers of one step, so that a resumed run draws what an unbroken one would have drawn."""
+    mixed = int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+    return torch.Generator(device).manual_seed(mixed)
+
+
+def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:
+    """Return the rate at a step: a linear rise over `warmup` steps, then half a cosine down to 0 at `total`."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Move the EMA weights toward the model's. The decay warms up, so that the random start is soon forgotten."""
+    decay = min(decay, 1 - 1 / (1 + 0.1 * (step + 1)))
+    torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+
+
+def precision_of(name: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    """Return the autocast context for auto, bf16 or fp32. Auto is bf16 where the hardware multiplies it."""
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    if name == "bf16" or (name == "auto" and fast):
+        return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext
+
+
+class Checkpoint:
+    """The run directory while it grows: configuration, state to resume from, metrics."""
+
+    def __init__(self, directory: Path, train: Any, model: run.ModelConfig, *, first: bool, tensorboard: bool) -> None:
+        self.directory, self.first = directory, first
+        self._config = {"format": run.FORMAT, "model": asdict(model), "train": asdict(train)}
+        self._board = None
+        if first:
+            directory.mkdir(parents=True, exist_ok=True)
+        if first and tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(directory / "tensorboard"))
+
+    def resume(self) -> dict[str, Any] | None:
+        """Return the state to go on from, or none for a fresh start.
+
+        Raises:
+            ValueError: the directory holds a run that learnt something else.
+        """
+        state_file, config_file = self.directory / "state.pt", self.directory / "config.json"
+        state = None
+        if state_file.is_file():
+            before, now = run.read_config(self.directory), json.loads(json.dumps(self._config))
+            changed = sorted(
+                f"{key} was {before['train'].get(key)!r}, is {now['train'].get(key)!r}"
+                for key in before["train"].keys() | now["train"].keys()
+                if key not in FREE and before["train"].get(key) != now["train"].get(key)
+            )
+            if changed:
+                raise ValueError(
+                    f"{self.directory} holds another run ({'; '.join(changed)}): give another --name or remove it"
+                )
+            state = torch.load(state_file, map_location="cpu", weights_only=True)
+        if self.first:
+            run.write_json(config_file, self._config)
+            records = run.read_metrics(self.directory, up_to=state["step"] if state else -1)
+            lines = "".join(json.dumps(record) + "\n" for record in records)
+            run.write_atomic(self.directory / "metrics.jsonl", lines.encode())
+        result: dict[str, Any] | None = state
+        return result
+
+    def record(self, step: int, **values: float) -> None:
+        """Append one line of metrics."""
+        if not self.first:
+            return
+        with (self.directory / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def save(self, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write EMA weights and state as of `step` steps done."""
+        if not self.first:
+            return
+        run.write_weights(self.directory / "weights.safetensors", ema.state_dict())
+        state = {"step": step, "model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
+        run.save_state(self.directory / "state.pt", state)

@@ -1,0 +1,186 @@
+"""The UNet F of a denoiser: residual blocks with concatenated skips, attention where asked, scale and shift by sigma.
+
+A `patch` of 2 folds each 2 x 2 square of pixels into channels first (space to depth), so that the widest convolutions run
+on a quarter of the positions: the largest single saving on a CPU.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GROUP = 16  # channels a group in GroupNorm
+
+
+def zero(module: nn.Conv2d) -> nn.Conv2d:
+    """Return the convolution with weights and bias 0, so that its residual branch starts silent."""
+    nn.init.zeros_(module.weight)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+    return module
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm inside each image: nothing couples the images of a batch."""
+    return nn.GroupNorm(max(1, channels // GROUP), channels)
+
+
+class Fourier(nn.Module):
+    """Sines and cosines of c_noise at fixed frequencies, (B,) -> (B, dim); Tancik et al. 2020 (arXiv:2006.10739)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.logspace(-1, 1.5, dim // 2), persistent=False)
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        phase = c_noise.float().unsqueeze(1) * self.frequencies
+        return torch.cat([phase.cos(), phase.sin()], dim=1)
+
+
+class Block(nn.Module):
+    """norm, SiLU, conv, norm with scale and shift from the embedding, SiLU, dropout, conv; plus the input."""
+
+    def __init__(self, c_in: int, c_out: int, c_emb: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_1, self.norm_2 = norm(c_in), norm(c_out)
+        self.conv_1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.conv_2 = zero(nn.Conv2d(c_out, c_out, 3, padding=1))
+        self.modulate = nn.Linear(c_emb, 2 * c_out)
+        self.dropout = nn.Dropout(dropout)
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        scale, shift = self.modulate(emb).unsqueeze(-1).unsqueeze(-1).chunk(2, dim=1)
+        h = self.conv_1(F.silu(self.norm_1(x)))
+        h = F.silu(self.norm_2(h) * (1 + scale) + shift)
+        return self.skip(x) + self.conv_2(self.dropout(h))
+
+
+class Attention(nn.Module):
+    """Self-attention over the positions of one image, (B, C, H, W) -> the same."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).unbind(1)
+        # Written out: on a CPU the fused kernel's backward pass takes a quarter of a whole training step at 7 x 7.
+        weights = torch.softmax((q.transpose(2, 3) @ k).float() * (c // self.heads) ** -0.5, dim=-1)
+        return x + self.out((v @ weights.to(v.dtype).transpose(2, 3)).reshape(b, c, h, w))
+
+
+class Stage(nn.Module):
+    """One residual block, with attention behind it or nothing."""
+
+    def __init__(self, c_in: int, c_out: int, c_emb: int, dropout: float, heads: int) -> None:
+        super().__init__()
+        self.block = Block(c_in, c_out, c_emb, dropout)
+        self.attention = Attention(c_out, heads) if heads else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        return self.attention(self.block(x, emb))
+
+
+class UNet(nn.Module):
+    """(x (B, C, H, W), c_noise (B,), y (B,)) -> (B, C, H, W).
+
+    Args:
+        shape: (C, H, W) of an image.
+        n_classes: 0 for none; y is then 0 everywhere. Class n_classes means "no class".
+        patch: side of the squares folded into channels before the first level, 1 for none.
+        channels: width of each level; between levels the resolution halves.
+        blocks: residual blocks a level, each way; the way up meets the way down's by concatenation.
+        attention: resolutions (H after folding and halving) whose blocks carry self-attention.
+        heads: heads of each attention.
+        dropout: in each residual block, 0 to below 1.
+
+    Raises:
+        ValueError: the image does not divide into the levels, an attention resolution does not occur, or a
+            width is not a multiple of the heads.
+
+    Source: Ho et al. 2020, appendix B; scale and shift of Dhariwal & Nichol 2021 (arXiv:2105.05233), section 3.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        n_classes: int = 0,
+        *,
+        patch: int = 2,
+        channels: Sequence[int] = (64, 128),
+        blocks: int = 1,
+        attention: Sequence[int] = (7,),
+        heads: int = 4,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        c_image, height, width = shape
+        factor = patch * 2 ** (len(channels) - 1)
+        if height % factor or width % factor:
+            raise ValueError(
+                f"a {height} x {width} image does not divide by patch * 2**(levels - 1) = {factor}: "
+                f"change patch ({patch}), the number of channels ({len(channels)}) or the image size"
+            )
+        resolutions = [height // patch // 2**level for level in range(len(channels))]
+        if missing := sorted(set(attention) - set(resolutions)):
+            raise ValueError(f"attention at {missing}, but the levels have resolutions {resolutions}")
+        if bad := [c for c, r in zip(channels, resolutions, strict=True) if r in attention and c % heads]:
+            raise ValueError(f"channels {bad} must be a multiple of heads ({heads})")
+        heads_at = [heads if r in attention else 0 for r in resolutions]
+
+        c_emb = 4 * channels[0]
+        self.patch = patch
+        self.embed_noise = nn.Sequential(
+            Fourier(channels[0]), nn.Linear(channels[0], c_emb), nn.SiLU(), nn.Linear(c_emb, c_emb)
+        )
+        self.embed_class = nn.Embedding(n_classes + 1, c_emb)
+        nn.init.normal_(self.embed_class.weight, std=0.5)
+
+        self.conv_in = nn.Conv2d(c_image * patch**2, channels[0], 3, padding=1)
+        c = channels[0]
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for level, c_level in enumerate(channels):
+            stages = nn.ModuleList()
+            for _ in range(blocks):
+                stages.append(Stage(c, c_level, c_emb, dropout, heads_at[level]))
+                c = c_level
+            self.down.append(stages)
+        self.middle = Stage(c, c, c_emb, dropout, heads_at[-1])
+        for level, c_level in reversed(list(enumerate(channels))):
+            stages = nn.ModuleList()
+            for _ in range(blocks):
+                stages.append(Stage(c + c_level, c_level, c_emb, dropout, heads_at[level]))
+                c = c_level
+            self.up.append(stages)
+        # behind each level but the last: half the resolution on the way down, double on the way up
+        self.shrink = nn.ModuleList(nn.Conv2d(c, c, 3, stride=2, padding=1) for c in channels[:-1])
+        self.shrink.append(nn.Identity())
+        self.grow = nn.ModuleList(
+            nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(c, c, 3, padding=1))
+            for c in reversed(channels[1:])
+        )
+        self.grow.append(nn.Identity())
+        self.norm_out = norm(c)
+        self.conv_out = zero(nn.Conv2d(c, c_image * patch**2, 3, padding=1))
+
+    def forward(self, x: Tensor, c_noise: Tensor, y: Tensor) -> Tensor:
+        emb = F.silu(self.embed_noise(c_noise) + self.embed_class(y))
+        h = self.conv_in(F.pixel_unshuffle(x, self.patch))
+        skips: list[Tensor] = []
+        for stages, shrink in zip(self.down, self.shrink):  # noqa: B905 (TorchScript's zip has no strict)
+            for stage in stages:
+                h = stage(h, emb)
+                skips.append(h)
+            h = shrink(h)
+        h = self.middle(h, emb)
+        for stages, grow in zip(self.up, self.grow):  # noqa: B905
+            for stage in stages:
+                h = stage(torch.cat([h, skips.pop()], dim=1), emb)
+            h = grow(h)
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
