@@ -32,6 +32,7 @@ class Query(NamedTuple):
 
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_t, sigma, y) -> E[x_0 | x_t], all as in Query
 Sampler = Generator[Query, Tensor, Tensor]
+See = Callable[[Query, Tensor], None]  # is shown a query and the model's answer to it, the current guess of x_0
 
 
 @torch.no_grad()
@@ -111,6 +112,34 @@ def dpmpp_2m(x_t: Tensor, sigmas: Tensor, y: Tensor) -> Sampler:
     return x_t
 
 
+SAMPLERS = ("ddim", "ddpm", "heun", "dpmpp_2m")
+
+
+def sampler_named(
+    name: str, x_t: Tensor, sigmas: Tensor, y: Tensor, *, eta: float = 0.0, noise: Noise
+) -> Sampler:
+    """Return a sampler by its name; eta is DDIM's alone.
+
+    Raises:
+        ValueError: the name is not in SAMPLERS.
+    """
+    match name:
+        case "ddim":
+            return ddim(x_t, sigmas, y, eta=eta, noise=noise)
+        case "ddpm":
+            return ddpm(x_t, sigmas, y, noise=noise)
+        case "heun":
+            return heun(x_t, sigmas, y)
+        case "dpmpp_2m":
+            return dpmpp_2m(x_t, sigmas, y)
+    raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {name!r}")
+
+
+def evaluations(name: str, n: int) -> int:
+    """Return how often a named sampler asks the model over n steps, without guidance."""
+    return 2 * n - 1 if name == "heun" else n
+
+
 # ---- samplers around samplers --------------------------------------------------------------------------------------
 
 
@@ -136,8 +165,8 @@ def guided(sampler: Sampler, guidance: float, no_class: int) -> Sampler:
         return x_0
 
 
-def watched(sampler: Sampler, see: Callable[[Query, Tensor], None]) -> Sampler:
-    """The same sampler; `see` is shown every query and the model's answer to it, the current guess of x_0."""
+def watched(sampler: Sampler, see: See) -> Sampler:
+    """The same sampler; `see` is shown every query with its answer. Watch inside guidance, not around it."""
     try:
         query = next(sampler)
         while True:

@@ -7,7 +7,6 @@ picture sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps, dividing by sqrt(alpha_ba
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -43,30 +42,42 @@ def karras(n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float
     return torch.cat([levels, levels.new_zeros(1)])
 
 
-def linear(n: int, T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Tensor:
+def linear(
+    n: int, T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02, sigma_max: float = math.inf
+) -> Tensor:
     """Return n of the T levels of DDPM, whose beta_t rises linearly from beta_1 to beta_T.
 
+    Args:
+        sigma_max: leave out the levels above; those of T = 1000 reach 157.
+
     Raises:
-        ValueError: n is not in 1 to T.
+        ValueError: n is not in 1 to the number of levels.
 
     Source: Ho et al. 2020 (arXiv:2006.11239), section 4; sub-sequence by `trailing`.
     """
     beta = torch.linspace(beta_1, beta_T, T, dtype=torch.float64)
-    return trailing(sigma_of((1 - beta).cumprod(0)), n)
+    levels = sigma_of((1 - beta).cumprod(0))
+    return trailing(levels[levels <= sigma_max], n)
 
 
-def cosine(n: int, T: int = 1000, s: float = 0.008, beta_max: float = 0.999) -> Tensor:
+def cosine(
+    n: int, T: int = 1000, s: float = 0.008, beta_max: float = 0.999, sigma_max: float = math.inf
+) -> Tensor:
     """Return n of the T levels of the cosine schedule.
 
+    Args:
+        sigma_max: leave out the levels above; those of T = 1000 reach 20,000.
+
     Raises:
-        ValueError: n is not in 1 to T.
+        ValueError: n is not in 1 to the number of levels.
 
     Source: Nichol & Dhariwal 2021 (arXiv:2102.09672), eq. (17), beta clipped as there; sub-sequence by `trailing`.
     """
     t = torch.arange(T + 1, dtype=torch.float64)
     f = torch.cos((t / T + s) / (1 + s) * math.pi / 2) ** 2
     beta = (1 - f[1:] / f[:-1]).clamp(max=beta_max)
-    return trailing(sigma_of((1 - beta).cumprod(0)), n)
+    levels = sigma_of((1 - beta).cumprod(0))
+    return trailing(levels[levels <= sigma_max], n)
 
 
 def offset_cosine(n: int, max_signal: float = 0.95, min_signal: float = 0.02) -> Tensor:
@@ -101,9 +112,24 @@ def trailing(levels: Tensor, n: int) -> Tensor:
     return torch.cat([levels[picked], levels.new_zeros(1)])
 
 
-SCHEDULES: dict[str, Callable[..., Tensor]] = {
-    "karras": karras,
-    "linear": linear,
-    "cosine": cosine,
-    "offset_cosine": offset_cosine,
-}
+SCHEDULES = ("karras", "linear", "cosine", "offset_cosine")
+
+
+def levels(schedule: str, n: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """Return n levels of a named schedule for a model that knows the noise from sigma_min to sigma_max.
+
+    Karras spans that range; the others have levels of their own, of which those above sigma_max are left out.
+
+    Raises:
+        ValueError: the name is not in SCHEDULES, or the schedule has fewer than n levels.
+    """
+    match schedule:
+        case "karras":
+            return karras(n, sigma_min, sigma_max)
+        case "linear":
+            return linear(n, sigma_max=sigma_max)
+        case "cosine":
+            return cosine(n, sigma_max=sigma_max)
+        case "offset_cosine":
+            return offset_cosine(n, min_signal=max(0.02, math.sqrt(float(alpha_bar_of(torch.tensor(sigma_max))))))
+    raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")

@@ -30,6 +30,12 @@ Config = TypeVar("Config")
 FREE = {"epochs", "max_batches_per_epoch", "sample_every", "checkpoint_every", "tensorboard", "threads", "device"}
 
 
+def flags(argv: list[str]) -> list[str]:
+    """Return the command line with the dashes inside flag names as underscores: --batch-size is --batch_size."""
+    words = [word.partition("=") if word.startswith("--") else ("", "", word) for word in argv]
+    return [name.replace("-", "_").replace("__", "--", 1) + equals + value for name, equals, value in words]
+
+
 def configure(program: Callable[[Config], None], kind: type[Config], description: str) -> None:
     """Read a config from YAML (`--config FILE`) and flags, then run the program with it.
 
@@ -42,9 +48,7 @@ def configure(program: Callable[[Config], None], kind: type[Config], description
     parser = ArgumentParser(description=description, exit_on_error=True)
     parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
     parser.add_class_arguments(kind, nested_key=None)
-    words = [w.split("=", 1) for w in sys.argv[1:]]
-    argv = ["=".join([w[0].replace("-", "_").replace("__", "--", 1), *w[1:]]) if w[0].startswith("--") else "=".join(w) for w in words]
-    parsed = parser.parse_args(argv)
+    parsed = parser.parse_args(flags(sys.argv[1:]))
     parsed.pop("config")
     try:
         config = parser.instantiate_classes(parsed)
@@ -132,7 +136,7 @@ def precision_of(name: str, device: torch.device) -> Callable[[], AbstractContex
 class Checkpoint:
     """The run directory while it grows: configuration, state to resume from, metrics."""
 
-    def __init__(self, directory: Path, train: Any, model: run.ModelConfig, *, first: bool, tensorboard: bool) -> None:
+    def __init__(self, directory: Path, train: Any, model: Any, *, first: bool, tensorboard: bool) -> None:
         self.directory, self.first = directory, first
         self._config = {"format": run.FORMAT, "model": asdict(model), "train": asdict(train)}
         self._board = None

@@ -1,0 +1,137 @@
+"""From a run directory to what an archive carries: model.pt (TorchScript) and model.json (its contract).
+
+    python -m genserve.export weights/diffusion-mnist out/
+"""
+
+import io
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import genserve
+from genserve import run
+from genserve.diffusion import SAMPLERS
+from genserve.schedules import SCHEDULES
+
+FORMAT = 1  # of model.json
+FAMILIES = ("diffusion",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """model.json: what a server must know of a model, and all it may know.
+
+    `sampler`, `schedule`, `steps` and `guidance` are what a request gets that does not say otherwise.
+    """
+
+    format: int = FORMAT
+    name: str
+    family: str
+    shape: tuple[int, int, int]  # (C, H, W)
+    classes: tuple[str, ...]  # () for none
+    sigma_min: float
+    sigma_max: float
+    sampler: str = "dpmpp_2m"
+    schedule: str = "karras"
+    steps: int = 18
+    guidance: float = 1.0
+    torch: str = ""  # the version that wrote model.pt
+    genserve: str = genserve.__version__
+    quality: dict[str, Any] = field(default_factory=dict)  # as measured by scripts/evaluate.py
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("family", self.family, FAMILIES),
+            ("sampler", self.sampler, SAMPLERS),
+            ("schedule", self.schedule, SCHEDULES),
+        ):
+            if value not in allowed:
+                raise ValueError(f"model.json: {name} must be one of {', '.join(allowed)}, got {value!r}")
+
+    @property
+    def no_class(self) -> int:
+        """The y that means "no class"."""
+        return len(self.classes)
+
+
+def read_spec(path: Path) -> Spec:
+    """Return model.json.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is of a format or family this version does not know.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name} is missing beside the model: build the archive with scripts/build_archives")
+    value = json.loads(path.read_text())
+    if value.get("format") != FORMAT:
+        raise ValueError(f"{path.name} has format {value.get('format')!r}; genserve {genserve.__version__} reads {FORMAT}")
+    return Spec(**value | {"shape": tuple(value["shape"]), "classes": tuple(value["classes"])})
+
+
+def export(directory: Path, out: Path) -> Spec:
+    """Write model.pt and model.json for a run; defaults and measured quality come from its serving.json, where it has one.
+
+    The TorchScript is the mathematical object itself, preconditioning inside: (x, sigma, y) -> E[x_0 | x].
+
+    Raises:
+        FileNotFoundError, ValueError: as `run.load_denoiser`.
+    """
+    denoiser = run.load_denoiser(directory)
+    model = run.model_config(directory)
+    serving_file = directory / "serving.json"
+    serving = json.loads(serving_file.read_text()) if serving_file.is_file() else {}
+    spec = Spec(
+        name=directory.name,
+        family=model.family,
+        shape=model.shape,
+        classes=model.classes,
+        sigma_min=model.sigma_min,
+        sigma_max=model.sigma_max,
+        torch=torch.__version__.split("+")[0],
+        **serving,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():  # torch.jit is what TorchServe loads; torch would rather see torch.export
+        warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
+        scripted = torch.jit.script(denoiser)
+    buffer = io.BytesIO()
+    torch.jit.save(scripted, buffer)
+    _without_debug(buffer, out / "model.pt")
+    run.write_json(out / "model.json", asdict(spec))
+    return spec
+
+
+def _without_debug(source: io.BytesIO, path: Path) -> None:
+    """Copy a TorchScript file without its debug records: they hold the paths of the machine that wrote it."""
+    source.seek(0)
+    reader = torch._C.PyTorchFileReader(source)
+    writer = torch._C.PyTorchFileWriter(str(path))
+    for name in reader.get_all_records():
+        if not name.endswith(".debug_pkl") and name not in ("version", "byteorder", ".data/version", ".data/serialization_id"):
+            record = reader.get_record(name)
+            writer.write_record(name, record, len(record))
+    writer.write_end_of_file()
+
+
+def load_model(directory: Path, device: torch.device) -> tuple[Spec, Callable[[Tensor, Tensor, Tensor], Tensor]]:
+    """Return the contract and the denoiser of an unpacked archive, ready to be called without gradients on `device`.
+
+    Frozen and in channels_last: about 1.1 times the images a second of the file as it is, on a CPU with AVX-512.
+    """
+    spec = read_spec(directory / "model.json")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
+        loaded = torch.jit.load(str(directory / "model.pt"), map_location=device)
+        return spec, torch.jit.freeze(loaded.eval().to(memory_format=torch.channels_last))
+
+
+if __name__ == "__main__":
+    export(Path(sys.argv[1]), Path(sys.argv[2]))

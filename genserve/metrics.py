@@ -1,0 +1,170 @@
+"""How far generated images are from real ones, measured between their features (N, D), whoever made those.
+
+    Frechet distance       between Gaussians fitted to both sets: one number for everything, 0 is best
+    precision, density     how much of what was generated lies where real images are
+    recall, coverage       how much of what is real lies where generated images are
+    nearest                the real image that a generated one is closest to: is it a copy?
+
+A number means something only beside its floor: the same one for held-out real images, in the same counts.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+K = 5  # neighbours that make a neighbourhood, as Naeem et al. 2020
+CHUNK = 256  # rows of a distance matrix held at once: 60 MB against 60,000 images
+
+Chunks = Callable[[Iterable[int]], Iterable[int]]  # the same starts of chunks; tqdm shows a bar
+
+
+class Moments(NamedTuple):
+    """What a Frechet distance needs of a set of features."""
+
+    n: int  # of how many
+    mean: Tensor  # (D,) float64
+    covariance: Tensor  # (D, D) float64, unbiased
+
+
+def moments(features: Tensor) -> Moments:
+    """Return mean and covariance of features (N, D), in float64.
+
+    Raises:
+        ValueError: not a matrix, fewer than two rows, or NaN or infinity among them.
+    """
+    if features.ndim != 2 or len(features) < 2:
+        raise ValueError(f"need features (N, D) with N at least 2, got {tuple(features.shape)}")
+    if not features.isfinite().all():
+        raise ValueError("the features hold NaN or infinity")
+    x = features.double()
+    return Moments(len(x), x.mean(0), torch.cov(x.T).reshape(x.shape[1], x.shape[1]))
+
+
+def root(covariance: Tensor) -> Tensor:
+    """Return the symmetric square root of a positive semidefinite (D, D); rounding below 0 counts as 0."""
+    values, vectors = torch.linalg.eigh(covariance)
+    result: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return result
+
+
+def frechet_between(a: Moments, b: Moments) -> float:
+    """Return |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) for covariances A and B.
+
+    tr (A B)^(1/2) is the sum of the singular values of A^(1/2) B^(1/2): symmetric roots are all it needs.
+
+    Raises:
+        ValueError: the features have different widths.
+
+    Source: Dowson & Landau 1982, eq. (4); Heusel et al. 2017 (arXiv:1706.08500), eq. (6).
+    """
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
+    means = (a.mean - b.mean).square().sum()
+    cross = torch.linalg.svdvals(root(a.covariance) @ root(b.covariance)).sum()
+    return max(0.0, float(means + a.covariance.trace() + b.covariance.trace() - 2 * cross))
+
+
+def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
+    """Return the Frechet distance between Gaussians fitted to features (N, D) and (M, D), in float64.
+
+    Few images look worse than they are, by about a constant / N: compare equal counts. Raises as `moments`.
+    """
+    return frechet_between(moments(features_a), moments(features_b))
+
+
+# ---- neighbourhoods ----------------------------------------------------------------------------------------
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return |a_i - b_j|^2, (N, M), for a (N, D) and b (M, D), at least 0; subtract a common centre first."""
+    cross = a @ b.T
+    return cross.mul_(-2).add_(a.square().sum(1, keepdim=True)).add_(b.square().sum(1)).clamp_(min=0)
+
+
+def radii(features: Tensor, k: int = K, chunks: Chunks = iter) -> Tensor:
+    """Return the squared distance of each row to its k-th nearest other row, (N,).
+
+    Raises:
+        ValueError: k is not in 1 to N - 1.
+    """
+    n = len(features)
+    if not 1 <= k < n:
+        raise ValueError(f"k must be in 1 to {n - 1}, the other images, got {k}")
+    x = features - features.mean(0)
+    found = []
+    for start in chunks(range(0, n, CHUNK)):
+        d = squared_distances(x[start : start + CHUNK], x)
+        d[range(len(d)), range(start, start + len(d))] = torch.inf  # not its own neighbour
+        found.append(d.topk(k, largest=False).values[:, -1])
+    return torch.cat(found)
+
+
+class Manifolds(NamedTuple):
+    """Shares between 0 and 1 (density may exceed 1); held-out real images are the standard, not 1."""
+
+    precision: float  # of the generated: inside the neighbourhood of some real image
+    recall: float  # of the real: inside the neighbourhood of some generated image
+    density: float  # in how many real neighbourhoods a generated image lies, over k
+    coverage: float  # of the real: with a generated image in their neighbourhood
+
+
+def manifolds(
+    real: Tensor, generated: Tensor, k: int = K, real_radii: Tensor | None = None, chunks: Chunks = iter
+) -> Manifolds:
+    """Return precision, recall, density and coverage of generated (M, D) against real (N, D).
+
+    Args:
+        k: the neighbourhood of an image reaches to its k-th nearest neighbour in its own set.
+        real_radii: `radii(real, k)` where it is known already, (N,).
+        chunks: shows progress over the real images.
+
+    Raises:
+        ValueError: k is not in 1 to min(N, M) - 1.
+
+    Source: Kynkaanniemi et al. 2019 (arXiv:1904.06991), eqs. (1) and (2); Naeem et al. 2020
+    (arXiv:2002.09797), section 3.
+    """
+    if real_radii is None:
+        real_radii = radii(real, k)
+    generated_radii = radii(generated, k)
+    centre = real.mean(0)
+    x, z = real - centre, generated - centre
+    n_around = torch.zeros(len(z), dtype=torch.long, device=z.device)  # real neighbourhoods an image lies in
+    recalled = covered = 0
+    for start in chunks(range(0, len(x), CHUNK)):
+        d = squared_distances(x[start : start + CHUNK], z)
+        inside = d <= real_radii[start : start + CHUNK, None]
+        n_around += inside.sum(0)
+        covered += int(inside.any(1).sum())
+        recalled += int((d <= generated_radii).any(1).sum())
+    return Manifolds(
+        precision=(n_around > 0).double().mean().item(),
+        recall=recalled / len(x),
+        density=n_around.double().mean().item() / k,
+        coverage=covered / len(x),
+    )
+
+
+def nearest(queries: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how far queries (M, D) are from the nearest of reference (N, D), and which it is, both (M,)."""
+    centre = reference.mean(0)
+    reference = reference - centre
+    starts = range(0, len(queries), CHUNK)
+    parts = [squared_distances(queries[k : k + CHUNK] - centre, reference).min(1) for k in starts]
+    return torch.cat([p.values for p in parts]).sqrt(), torch.cat([p.indices for p in parts])
+
+
+# ---- classes -----------------------------------------------------------------------------------------------
+
+
+def accuracy(logits: Tensor, y: Tensor) -> float:
+    """Return the share of images whose largest logit, (B, n_classes), is their class y, (B,).
+
+    Raises:
+        ValueError: no image, or not one class for each.
+    """
+    if not len(y) or len(logits) != len(y):
+        raise ValueError(f"need one class for each image, got {len(logits)} images and {len(y)} classes")
+    return (logits.argmax(1) == y).double().mean().item()

@@ -1,0 +1,150 @@
+import math
+
+import pytest
+import torch
+
+from genserve import metrics
+from genserve.metrics import Moments, frechet_between, frechet_distance, manifolds, moments, nearest, radii
+
+
+@pytest.fixture
+def rng():
+    return torch.Generator().manual_seed(0)
+
+
+def normal(rng, *shape):
+    return torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+
+def gaussian(mean, covariance):
+    return Moments(1000, torch.tensor(mean, dtype=torch.float64), torch.tensor(covariance, dtype=torch.float64))
+
+
+# ---- Frechet distance ----------------------------------------------------------------------------------------------
+
+
+def test_frechet_distance_of_gaussians_on_a_line_is_the_squared_distance_of_mean_and_std():
+    assert frechet_between(gaussian([1.0], [[4.0]]), gaussian([4.0], [[9.0]])) == pytest.approx(3**2 + (3 - 2) ** 2)
+
+
+def test_frechet_distance_where_covariances_commute_and_where_they_do_not():
+    a, b = gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 4.0]]), gaussian([3.0, 4.0], [[9.0, 0.0], [0.0, 1.0]])
+    assert frechet_between(a, b) == pytest.approx(25 + (1 - 3) ** 2 + (2 - 1) ** 2)
+    # In two dimensions tr (A B)^(1/2) = sqrt(tr AB + 2 sqrt(det AB)), for any A and B.
+    c = gaussian([0.0, 0.0], [[2.0, 1.0], [1.0, 3.0]])
+    cross = math.sqrt((1 * 2 + 4 * 3) + 2 * math.sqrt(4 * 5))
+    assert frechet_between(a, c) == pytest.approx((1 + 4) + (2 + 3) - 2 * cross)
+
+
+def test_frechet_distance_agrees_with_the_root_of_the_product(rng):
+    a, b = normal(rng, 300, 16) @ normal(rng, 16, 16), normal(rng, 200, 16) @ normal(rng, 16, 16) + 1
+    eigenvalues = torch.linalg.eigvals(a.T.cov() @ b.T.cov())  # of a product that is not symmetric
+    means = (a.mean(0) - b.mean(0)).square().sum()
+    expected = means + a.T.cov().trace() + b.T.cov().trace() - 2 * eigenvalues.sqrt().real.sum()
+    assert frechet_distance(a, b) == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_frechet_distance_of_a_set_to_itself_is_0_even_where_features_are_dead_or_few(rng):
+    a = normal(rng, 500, 32) * torch.logspace(-3, 1, 32, dtype=torch.float64)
+    a[:, :8] = 0
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-5)
+    assert frechet_distance(a[:10], a[:10]) == pytest.approx(0, abs=1e-5)
+
+
+def test_frechet_distance_sees_neither_order_nor_rotation_and_is_symmetric(rng):
+    a, b = normal(rng, 200, 8) * 2 + 1, normal(rng, 300, 8)
+    rotation = torch.linalg.qr(normal(rng, 8, 8)).Q
+    expected = frechet_distance(a, b)
+    assert expected > 1
+    assert frechet_distance(a[torch.randperm(200, generator=rng)], b) == pytest.approx(expected)
+    assert frechet_distance(a @ rotation, b @ rotation) == pytest.approx(expected)
+    assert frechet_distance(b, a) == pytest.approx(expected)
+
+
+def test_moments_are_taken_in_float64():
+    """In float32 the squares of 1e4 leave nothing of a variance of 1e-4."""
+    x = 1e4 + torch.tensor([[-1.0], [1.0]]).repeat(500, 1) / 64
+    assert moments(x).covariance.item() == pytest.approx(1000 / 999 / 64**2, rel=1e-9)
+
+
+# ---- neighbourhoods ------------------------------------------------------------------------------------------------
+
+
+def test_radii_on_a_line():
+    x = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+    assert radii(x, k=1).sqrt().tolist() == [1, 1, 2, 4]
+    assert radii(x, k=2).sqrt().tolist() == [3, 2, 3, 6]
+
+
+def test_manifolds_of_points_on_a_line():
+    """Real 0, 1, 3, 7 reach 1, 1, 2, 4 to their nearest; generated 0.5, 2.5, 20 reach 2, 2, 17.5."""
+    real, generated = torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([[0.5], [2.5], [20.0]])
+    found = manifolds(real, generated, k=1)
+    assert found.precision == pytest.approx(2 / 3)  # 20 is in no real neighbourhood
+    assert found.density == pytest.approx((2 + 1 + 0) / 3)  # 0.5 is near 0 and 1; 2.5 near 3 alone
+    assert found.coverage == pytest.approx(3 / 4)  # 7 reaches 3 to 11: no generated point there
+    assert found.recall == 1  # 20 reaches 2.5 to 37.5, and so takes in 3 and 7: an outlier inflates recall
+
+
+def test_manifolds_of_a_set_against_itself_and_against_one_far_away(rng):
+    x = normal(rng, 300, 4)
+    same, apart = manifolds(x, x), manifolds(x, x + 100)
+    assert same.precision == same.recall == same.coverage == 1
+    assert same.density == pytest.approx(6 / 5)  # k neighbours and the point itself, where all radii are finite
+    assert tuple(apart) == (0, 0, 0, 0)
+
+
+def test_a_generator_that_forgot_half_the_data_loses_recall_and_coverage_not_precision(rng):
+    left, right = normal(rng, 400, 3), normal(rng, 400, 3) + 50
+    found = manifolds(torch.cat([left, right]), left + 0.01 * normal(rng, 400, 3))
+    assert found.precision > 0.95
+    assert 0.45 < found.recall <= 0.5
+    assert 0.45 < found.coverage <= 0.5
+
+
+def test_manifolds_agree_with_brute_force_over_several_chunks(rng, monkeypatch):
+    monkeypatch.setattr(metrics, "CHUNK", 17)
+    real, generated = normal(rng, 90, 6) + 20, 1.3 * normal(rng, 70, 6) + 20.2
+    real_r = torch.stack([sorted((p - q).norm() for q in real)[5] for p in real])  # [0] is the point itself
+    generated_r = torch.stack([sorted((p - q).norm() for q in generated)[5] for p in generated])
+    d = torch.tensor([[(p - q).norm() for q in generated] for p in real], dtype=torch.float64)
+    inside = d <= real_r[:, None]
+    found = manifolds(real, generated)
+    assert 0 < found.precision < 1
+    assert found.precision == pytest.approx(inside.any(0).double().mean().item())
+    assert found.recall == pytest.approx((d <= generated_r).any(1).double().mean().item())
+    assert found.density == pytest.approx(inside.double().sum().item() / (5 * 70))
+    assert found.coverage == pytest.approx(inside.any(1).double().mean().item())
+    assert manifolds(real, generated, real_radii=radii(real)) == found
+
+
+def test_nearest_finds_the_image_a_copy_was_made_from(rng):
+    reference = normal(rng, 1000, 12)
+    picked = torch.tensor([3, 999, 3, 500])
+    distance, index = nearest(reference[picked] + 0.001, reference)
+    assert index.equal(picked)
+    torch.testing.assert_close(distance, torch.full((4,), 0.001 * 12**0.5, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+# ---- classes and errors --------------------------------------------------------------------------------------------
+
+
+def test_accuracy_counts_the_largest_logit():
+    logits = torch.tensor([[0.0, 2.0, 1.0], [5.0, 4.0, 3.0], [0.0, 0.0, -1.0], [-3.0, -2.0, -1.0]])
+    assert metrics.accuracy(logits, torch.tensor([1, 0, 2, 2])) == 3 / 4
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: moments(torch.zeros(1, 4)), "at least 2"),
+        (lambda: moments(torch.full((4, 4), torch.nan)), "NaN"),
+        (lambda: frechet_distance(torch.zeros(4, 3), torch.zeros(4, 2)), "3 and of 2 dimensions"),
+        (lambda: radii(torch.zeros(5, 2), k=5), "1 to 4"),
+        (lambda: manifolds(torch.zeros(9, 2), torch.zeros(5, 2)), "1 to 4"),
+        (lambda: metrics.accuracy(torch.zeros(2, 3), torch.zeros(1)), "2 images and 1 classes"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,186 @@
+"""Train the classifier whose features measure the generators: real images in, a run directory out.
+
+    python training/train_classifier.py --config training/configs/classifier-mnist.yaml
+    python training/train_classifier.py --config ... --epochs 1 --max-batches-per-epoch 100     # a quick look
+
+Beside the weights it writes train_features_stats.safetensors: the moments of the features of training and of
+held-out images, all that a Frechet distance needs. Run it again after a kill and it goes on where it was.
+"""
+
+import copy
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from genserve import data, metrics, train
+from genserve.classifier import ClassifierConfig, features_of, write_stats
+from genserve.data import DataConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetConfig:
+    """The classifier (genserve/classifier.py).
+
+    Args:
+        patch: side of the pixel squares folded into channels first, 1 for none.
+        channels: width of each level; between levels the resolution halves.
+        n_features: width of the penultimate layer.
+    """
+
+    patch: int = 2
+    channels: tuple[int, ...] = (64, 96)
+    n_features: int = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Changes that leave an image what it shows.
+
+    Args:
+        degrees: turn by up to so many.
+        scale: enlarge or shrink by up to this share.
+        shift: move by up to so many pixels.
+    """
+
+    degrees: float = 10.0
+    scale: float = 0.1
+    shift: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run; saved in config.json beside the weights.
+
+    Args:
+        name: the run is written to OUTPUT/NAME.
+        output: where run directories are.
+        data: the images.
+        net: the network.
+        augment: augmentation.
+        epochs: passes over the data.
+        max_batches_per_epoch: cut each pass short.
+        batch_size: images a step.
+        lr: peak learning rate of AdamW.
+        warmup: steps of linear rise; a cosine to 0 follows.
+        weight_decay: of AdamW.
+        ema_decay: of the weights that are kept, a step.
+        precision: auto (bf16 where the hardware has it), bf16 or fp32.
+        seed: of everything random.
+        tensorboard: also write TensorBoard files.
+        device: auto, cpu or cuda.
+        threads: CPU threads; 0 is torch's own choice.
+    """
+
+    name: str = "classifier"
+    output: str = "runs"
+    data: DataConfig = field(default_factory=DataConfig)
+    net: NetConfig = field(default_factory=NetConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    epochs: int = 20
+    max_batches_per_epoch: int | None = None
+    batch_size: int = 128
+    lr: float = 2e-3
+    warmup: int = 100
+    weight_decay: float = 0.01
+    ema_decay: float = 0.999
+    precision: str = "auto"
+    seed: int = 0
+    tensorboard: bool = False
+    device: str = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("precision", ("auto", "bf16", "fp32")), ("device", ("auto", "cpu", "cuda"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("epochs", "batch_size", "lr"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+
+
+def warped(x: Tensor, augment: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Return each image turned, scaled and moved by its own amounts, border repeated; x is (B, C, H, W)."""
+    angle, scale, right, down = torch.empty(4, len(x), device=x.device).uniform_(-1, 1, generator=generator)
+    angle, scale = angle * math.radians(augment.degrees), 1 + augment.scale * scale
+    cos, sin = angle.cos() / scale, angle.sin() / scale
+    move = 2 * augment.shift * torch.stack([right / x.shape[3], down / x.shape[2]], dim=1)
+    theta = torch.cat([torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2), move.unsqueeze(-1)], dim=2)
+    where = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return F.grid_sample(x, where, padding_mode="border", align_corners=False)
+
+
+def main(config: TrainConfig) -> None:
+    """Train, from the start or from the last epoch done."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = train.join_ranks(config.device).device
+    dataset, held_out = data.load(config.data, "train"), data.load(config.data, "test")
+    per_epoch = min(len(dataset) // config.batch_size, config.max_batches_per_epoch or len(dataset))
+    if per_epoch < 1:
+        raise ValueError(f"batch_size {config.batch_size} is more than the {len(dataset)} images")
+    total = config.epochs * per_epoch
+
+    model = ClassifierConfig(
+        family="classifier", shape=dataset.shape, classes=dataset.classes, net=asdict(config.net)
+    )
+    torch.manual_seed(config.seed)  # of the initial weights
+    classifier = model.build().to(device, memory_format=torch.channels_last)
+    ema = copy.deepcopy(classifier).requires_grad_(False)
+    optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=config.weight_decay)
+    directory = Path(config.output) / config.name
+    checkpoint = train.Checkpoint(directory, config, model, first=True, tensorboard=config.tensorboard)
+    start = 0
+    if state := checkpoint.resume():
+        start = state["step"]
+        classifier.load_state_dict(state["model"])
+        ema.load_state_dict(state["ema"])
+        optimizer.load_state_dict(state["optimizer"])
+    autocast = train.precision_of(config.precision, device)
+    x_all, y_all = dataset.x.to(device), dataset.y.to(device)
+
+    parameters = sum(p.numel() for p in classifier.parameters())
+    tqdm.write(f"{directory}: {len(dataset)} images {model.shape}, {parameters / 1e6:.2f} M parameters")
+    bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
+    clock, losses = time.perf_counter(), torch.zeros((), device=device)
+    for step in range(start, total):
+        lr = train.learning_rate(step, total, config.warmup, config.lr)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        picked = data.batch_indices(len(dataset), config.batch_size, per_epoch, config.seed, step).to(device)
+        x = warped(data.normalise(x_all[picked]), config.augment, train.generator(config.seed, step, device))
+        with autocast():
+            loss = F.cross_entropy(classifier(x).float(), y_all[picked])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        train.update_ema(ema, classifier, config.ema_decay, step)
+
+        done = step + 1
+        losses += loss.detach()
+        bar.update()
+        if done % per_epoch == 0:
+            mean_loss = losses.item() / per_epoch
+            if not math.isfinite(mean_loss):
+                raise FloatingPointError(f"loss {mean_loss} at step {done}: try --lr below {config.lr}")
+            logits = ema.logits(features_of(ema, held_out.x).to(device))
+            accuracy = metrics.accuracy(logits.cpu(), held_out.y)
+            speed = per_epoch * config.batch_size / (time.perf_counter() - clock)
+            clock, losses = time.perf_counter(), torch.zeros_like(losses)
+            checkpoint.record(done, loss=mean_loss, test_accuracy=accuracy, images_per_s=round(speed, 1))
+            checkpoint.save(done, classifier, ema, optimizer)
+            bar.set_postfix_str(f"loss {mean_loss:.4f}, test accuracy {accuracy:.4f}")
+    bar.close()
+    features = [features_of(ema, x) for x in (dataset.x, held_out.x)]
+    write_stats(directory, *features, dataset.y, len(dataset.classes))
+
+
+if __name__ == "__main__":
+    train.configure(main, TrainConfig, __doc__.split("\n\n")[0])
