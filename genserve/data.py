@@ -177,17 +177,24 @@ def _folder(config: DataConfig, split: str) -> ImageSet:
     base = root / split if (root / split).is_dir() else root
     if split == "test" and base == root:
         raise FileNotFoundError(f"{root} has no folder test: a folder of images is split into train/ and test/")
-    classes = tuple(sorted(p.name for p in base.iterdir() if p.is_dir())) if base.is_dir() else ()
-    pairs = [(p, k) for k, name in enumerate(classes) for p in _pictures(base / name)] or [
-        (p, 0) for p in (_pictures(base) if base.is_dir() else ())
-    ]
+    named = root / "train" if (root / "train").is_dir() else base  # train alone says which number a class has
+    classes = _folders(named)
+    if unknown := [name for name in _folders(base) if name not in classes and _pictures(base / name)]:
+        raise ValueError(f"{base.resolve()} has classes that {named.resolve()} has not: {', '.join(unknown)}")
+    pairs = [(p, k) for k, name in enumerate(classes) for p in _pictures(base / name)]
+    if not pairs:
+        classes, pairs = (), [(p, 0) for p in _pictures(base)]
     if not pairs:
         raise FileNotFoundError(f"no image ({', '.join(sorted(SUFFIXES))}) in {base.resolve()}")
     return _files([p for p, _ in pairs], [k for _, k in pairs], classes, config)
 
 
+def _folders(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir())) if folder.is_dir() else ()
+
+
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
 
 
 def _files(files: Iterable[Path], labels: list[int], classes: tuple[str, ...], config: DataConfig) -> ImageSet:

@@ -1,6 +1,7 @@
 """What generated images are compared with: a data set, as the classifier trained on it sees it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def quiet(_: str) -> Chunks:
 
 
 class Reference:
-    """A training set and its held-out images: whole where they are below `root`, else the moments of their features.
+    """A training set and its held-out images; where they are not below `root`, the moments of their features.
 
     Args:
         directory: run directory of the classifier.
@@ -45,10 +46,8 @@ class Reference:
         self.name = config.name
         self.train: ImageSet | None = None
         self.test: ImageSet | None = None
-        try:
+        with suppress(FileNotFoundError):
             self.train, self.test = data.load(config, "train"), data.load(config, "test")
-        except FileNotFoundError:
-            pass
 
     @cached_property
     def features(self) -> Tensor:
@@ -77,7 +76,8 @@ class Reference:
             "frechet_distance": metrics.frechet_between(metrics.moments(features), self.stats.train),
         }
         if self.train is not None:
-            found = metrics.manifolds(self.features, features, real_radii=self.radii, chunks=self.progress("neighbours"))
+            chunks = self.progress("neighbours")
+            found = metrics.manifolds(self.features, features, real_radii=self.radii, chunks=chunks)
             distance, _ = self.nearest(x[:COPIES])
             row |= found._asdict() | {"copy_distance": distance.mean().item()}
         if y is not None:
@@ -86,21 +86,38 @@ class Reference:
             row["class"] = metrics.accuracy(logits, y)
         return row
 
-    def floor(self, n: int) -> dict[str, Any]:
-        """Return the same numbers for n real images that were held out, or for all where there are fewer than n.
+    def floor(self) -> dict[str, Any]:
+        """Return what can be said of the held-out images where they are not there."""
+        distance = metrics.frechet_between(self.stats.test, self.stats.train)
+        return {"n": self.stats.test.n, "frechet_distance": distance}
 
-        They are taken evenly from the whole: the first half of MNIST's is easier than the second. Without the images it
-        is the distance of all of them.
+    def held_out(self, n: int) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """Return about n held-out images and their classes, which no generator should be expected to beat.
+
+        Once they are taken evenly from the whole (the first half of MNIST's is easier than the second), once
+        with classes in the shares of the training set: a third of the distance of MNIST's is chance in those.
         """
         if self.test is None:
-            distance = metrics.frechet_between(self.stats.test, self.stats.train)
-            return {"n": self.stats.test.n, "frechet_distance": distance}
+            return {}
         n = min(n, len(self.test))
-        picked = torch.arange(n) * len(self.test) // n
-        return self.measure(self.test.x[picked], self.test.y[picked] if self.classes else None)
+        picked = {"held-out images": torch.arange(n) * len(self.test) // n}
+        if self.classes:
+            picked["held-out, in fair shares"] = self._in_fair_shares(n)
+        y = self.test.y if self.classes else None
+        return {name: (self.test.x[i], None if y is None else y[i]) for name, i in picked.items()}
+
+    def _in_fair_shares(self, n: int) -> Tensor:
+        """Return which held-out images make n with classes in the training set's shares, until one runs out."""
+        assert self.test is not None
+        shares = self.stats.class_counts.double() / self.stats.class_counts.sum()
+        there = self.test.y.bincount(minlength=len(shares))
+        counts = (shares * min(n, (there / shares).min().item())).long()
+        by_class = [(self.test.y == k).nonzero().flatten() for k in range(len(shares))]
+        pairs = zip(by_class, counts.tolist(), strict=True)
+        return torch.cat([rows[torch.arange(c) * len(rows) // max(1, c)] for rows, c in pairs])
 
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how far images x (N, C, H, W) uint8 are from their nearest training images, and those images.
+        """Return how far images x (N, C, H, W) uint8 are from the nearest in training, and those images.
 
         The distance, (N,), is the root mean square over all pixels, in gray levels of 255.
         """

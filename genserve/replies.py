@@ -91,7 +91,7 @@ def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film) -
         case "npy":
             body = images.npy(pixels)
         case "zip":
-            body = images.zipped({f"{k:05}.png": images.png(p) for k, p in zip(request.indices, pixels, strict=True)})
+            body = images.zipped({f"{k + 1:05}.png": images.png(p) for k, p in zip(request.indices, pixels, strict=True)})
         case "json":
             body = _listing(request, spec, pixels, ended.nfe)
     headers = {

@@ -51,7 +51,7 @@ def configure(program: Callable[[Config], None], kind: type[Config], description
     parsed = parser.parse_args(flags(sys.argv[1:]))
     parsed.pop("config")
     try:
-        config = parser.instantiate_classes(parsed)
+        config = parser.instantiate(parsed)
         program(kind(**vars(config)))
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
@@ -109,6 +109,12 @@ def generator(seed: int, step: int, device: torch.device) -> torch.Generator:
     """Return the random numbers of one step, so that a resumed run draws what an unbroken one would have drawn."""
     mixed = int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
     return torch.Generator(device).manual_seed(mixed)
+
+
+def seed_dropout(seed: int, step: int, rank: int) -> None:
+    """Seed what dropout draws from, torch's own generator: as `generator`, and with masks of its own for each rank."""
+    mixed = int(np.random.SeedSequence([seed, step, rank + 1]).generate_state(1)[0])  # a last 0 would count as none
+    torch.manual_seed(mixed)
 
 
 def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:

@@ -1,8 +1,13 @@
-"""What every test shares: exact noise, and property tests that draw the same examples on every machine."""
+"""What every test shares: exact noise, property tests that draw the same examples everywhere, and a real server."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import settings
+from real_server import ROOT, Server, free_ports
 from torch import Tensor
 
 from genserve.noise import Noise
@@ -21,3 +26,15 @@ def noise() -> Noise:
         return torch.randn(x.shape, generator=generator, dtype=x.dtype)
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    running = Server(free_ports(5), folder / "home", folder / "store")
+    build = [sys.executable, str(ROOT / "scripts" / "build_archives"), "--output", str(running.store)]
+    subprocess.run(build, check=True)
+    started = running.serve("start")
+    assert started.returncode == 0, started.stdout + started.stderr
+    yield running
+    running.serve("stop")

@@ -95,6 +95,7 @@ def test_class_and_noise_level_reach_every_pixel():
         net(x, c_noise, y + 4)  # three classes, and 3 for none of them
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.* is deprecated")  # TorchServe's archives carry it
 @pytest.mark.parametrize("n", [1, 3, 8])
 def test_torchscript_says_what_eager_says(n: int):
     denoiser = Denoiser(awake(small(patch=2, attention=(2,), blocks=2)), -0.7, 0.6).eval()

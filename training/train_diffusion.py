@@ -173,9 +173,9 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
         sigma_max=config.sigma_max,
         net=asdict(config.net),
     )
-    torch.manual_seed(config.seed)  # of the initial weights and of dropout
+    torch.manual_seed(config.seed)  # of the initial weights
     denoiser = model.build().to(device, memory_format=torch.channels_last)
-    ema = copy.deepcopy(denoiser).requires_grad_(False)
+    ema = copy.deepcopy(denoiser).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(denoiser.parameters(), betas=config.betas, weight_decay=config.weight_decay)
     directory = Path(config.output) / config.name
     checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
@@ -215,6 +215,7 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
         for group in optimizer.param_groups:
             group["lr"] = lr
         x_0, sigma, y, eps = batch(step)
+        train.seed_dropout(config.seed, step, ranks.rank)
         with autocast():
             loss = denoising_loss(parallel, x_0, sigma, y, eps, model.std).mean()
         optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,82 @@
+"""Write docs/api.md from genserve/api.py: `python scripts/api_docs.py`. A test compares the two."""
+
+from pathlib import Path
+
+from genserve.api import PIXELS_MAX, WORK_MAX, BadRequest, DiffusionRequest, parse
+
+TARGET = Path(__file__).parent.parent / "docs" / "api.md"
+
+HEAD = """<!-- Made by scripts/api_docs.py from genserve/api.py: edit there. -->
+# The API of a server
+
+Addresses: predictions on port 8080, management on 8081, metrics on 8082; the last two on loopback only.
+
+## `POST /predictions/diffusion`
+
+Fields go in a JSON body (`Content-Type: application/json`), a form, or multipart. `GET /diffusion/predict?num_samples=4&seed=1`
+takes the same fields as a query string (TorchServe does not show a query string of `/predictions` to a model). JSON values have
+their JSON types; form and query values are text, a list is `1,2,3`. Every field is optional: no body at all gives a grid of 16.
+
+| field | default | allowed | meaning |
+|---|---|---|---|
+"""
+
+TAIL = f"""
+Further limits: images x network evaluations of one request at most {WORK_MAX:,} (`heun` takes 2 `steps` - 1, guidance doubles);
+an answer at most {PIXELS_MAX:,} values, `scale` and frames included.
+
+### What an image depends on
+
+On the model, `seed`, its index (`first_index`, `first_index` + 1, ...), its class and the settings; on nothing else. Not on
+how many images were asked for, on what else the server was doing, on the worker or the device, but for float rounding: at
+most 1 of 255 in any pixel. A retry is safe; a larger `num_samples` keeps the first images.
+
+### Answers
+
+| `format` | content type | body |
+|---|---|---|
+| `png` | `image/png` | one grid, rows of `columns`, 2 pixels apart |
+| `json` | `application/json` | `{{"images": [{{"index", "seed", "label", "png"}}], "seed", "nfe", "settings"}}`, `png` in base64 |
+| `npy` | `application/x-npy` | uint8 (N, H, W, C) |
+| `zip` | `application/zip` | one PNG an image, `00001.png` is index 0 |
+| `filmstrip` | `image/png` | a row an image: up to nine noise levels, then the picture; x_t / sqrt(1 + sigma^2), as the papers draw it |
+| `gif` | `image/gif` | the grid at up to 49 noise levels, then the pictures |
+
+Headers: `X-Seed`, `X-Steps`, `X-Sampler`, `X-NFE` (network evaluations of each image), `X-Model-Version`, and `Server-Timing`
+with `sample` and `encode` in milliseconds.
+
+`{{"task": "describe"}}` answers with the model: family, shape, classes, defaults, measured quality, device, precision, threads, mode.
+
+### Errors
+
+What is wrong with a request is status 400 and one JSON object, for example for `{{"num_samples": 65}}`:
+
+```json
+{{example}}
+```
+
+A body above 6,553,500 bytes is 413; a full queue, or a model without workers, 503; a fault of the server 500 with the same
+object and an empty `field`. A bad request costs its neighbours in the batch nothing.
+"""
+
+
+def default(value: object) -> str:
+    return "" if value is None else f"`{value}`"
+
+
+def page() -> str:
+    """Return the whole page."""
+    rows = []
+    for name, field in DiffusionRequest.model_fields.items():
+        extra = field.json_schema_extra
+        assert isinstance(extra, dict)
+        rows.append(f"| `{name}` | {default(field.default)} | {extra['allowed']} | {field.description} |\n")
+    try:
+        parse(DiffusionRequest, {"num_samples": 65}, False)
+    except BadRequest as error:
+        example = error.body().decode()
+    return HEAD + "".join(rows) + TAIL.replace("{example}", example)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page())

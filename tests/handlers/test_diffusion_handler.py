@@ -1,0 +1,161 @@
+"""The diffusion handler in this process, over the model this project ships: settings, formats, and that company changes nothing."""
+
+import base64
+import importlib.util
+import io
+import json
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from genserve.export import export
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def load(path: Path) -> ModuleType:
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def handler(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    out = tmp_path_factory.mktemp("model")
+    export(ROOT / "weights" / "diffusion-mnist", out)
+    handler = load(ROOT / "handlers" / "diffusion_handler.py").DiffusionHandler()
+    handler.version = "1.0"
+    handler.load(out, torch.device("cpu"), budget=8)
+    return handler
+
+
+def ask(handler: Any, *requests: dict[str, Any]) -> list[Any]:
+    replies = handler.replies([{"body": fields} for fields in requests], [{} for _ in requests])
+    assert len(replies) == len(requests)
+    return replies  # type: ignore[no-any-return]
+
+
+def pixels(reply: Any) -> np.ndarray:
+    assert reply.status == 200, reply.body
+    return np.load(io.BytesIO(reply.body)).astype(int)
+
+
+MIXED: list[dict[str, Any]] = [
+    {"num_samples": 1, "seed": 1, "steps": 3},
+    {"num_samples": 3, "seed": 2, "steps": 5, "sampler": "heun", "label": 7},
+    {"num_samples": 2, "seed": 3, "steps": 8, "sampler": "ddim", "eta": 0.7, "schedule": "cosine"},
+    {"num_samples": 2, "seed": 4, "steps": 4, "sampler": "ddpm", "schedule": "linear", "label": [1, 2], "guidance": 3},
+    {"num_samples": 1, "seed": 5, "steps": 1, "schedule": "offset_cosine"},
+]
+
+
+def test_requests_with_other_settings_share_a_batch_and_get_what_they_get_alone(handler: Any) -> None:
+    requests = [{**r, "format": "npy"} for r in MIXED]
+    for request, crowd in zip(requests, ask(handler, *requests), strict=True):
+        (alone,) = ask(handler, request)
+        assert abs(pixels(crowd) - pixels(alone)).max() <= 1
+
+
+def test_an_image_is_its_seed_and_index(handler: Any) -> None:
+    few, many, later = ask(
+        handler,
+        {"num_samples": 2, "seed": 1, "format": "npy", "steps": 4},
+        {"num_samples": 5, "seed": 1, "format": "npy", "steps": 4},
+        {"num_samples": 2, "seed": 1, "first_index": 3, "format": "npy", "steps": 4},
+    )
+    assert abs(pixels(few) - pixels(many)[:2]).max() <= 1
+    assert abs(pixels(later) - pixels(many)[3:]).max() <= 1
+    assert abs(pixels(few)[0] - pixels(few)[1]).max() > 100
+
+
+def test_a_drawn_seed_can_be_asked_for_again(handler: Any) -> None:
+    (first,) = ask(handler, {"num_samples": 1, "steps": 3})
+    (again,) = ask(handler, {"num_samples": 1, "steps": 3, "seed": int(first.headers["X-Seed"])})
+    assert first.body == again.body
+
+
+def test_bad_requests_are_answered_among_good_ones(handler: Any) -> None:
+    replies = ask(handler, MIXED[0], {"steps": 0}, MIXED[1], {"nonsense": 1}, {"label": 10})
+    assert [r.status for r in replies] == [200, 400, 200, 400, 400]
+    assert [json.loads(r.body)["error"]["field"] for r in replies if r.status == 400] == ["steps", "nonsense", "label"]
+
+
+def test_every_format_shows_the_same_images(handler: Any) -> None:
+    same = {"num_samples": 3, "seed": 8, "steps": 6, "label": [0, 1, 2], "columns": 3}
+    free = {k: v for k, v in same.items() if k != "columns"}
+    formats = ("npy", "json", "zip", "filmstrip")
+    png, gif, npy, as_json, as_zip, strip = ask(
+        handler, same, {**same, "format": "gif"}, *({**free, "format": f} for f in formats)
+    )
+    expected = pixels(npy)[..., 0]
+    assert expected.shape == (3, 28, 28)
+
+    sheet = np.asarray(Image.open(io.BytesIO(png.body)))
+    assert png.content_type == "image/png"
+    assert np.array_equal(np.stack([sheet[:, 30 * k : 30 * k + 28] for k in range(3)]), expected)
+
+    answer = json.loads(as_json.body)
+    assert [(e["index"], e["seed"], e["label"]) for e in answer["images"]] == [(0, 8, 0), (1, 8, 1), (2, 8, 2)]
+    assert (answer["seed"], answer["nfe"], answer["settings"]["steps"]) == (8, 6, 6)
+    decoded = [np.asarray(Image.open(io.BytesIO(base64.b64decode(e["png"])))) for e in answer["images"]]
+    assert np.array_equal(np.stack(decoded), expected)
+
+    with zipfile.ZipFile(io.BytesIO(as_zip.body)) as archive:
+        assert archive.namelist() == ["00001.png", "00002.png", "00003.png"]
+        decoded = [np.asarray(Image.open(archive.open(name))) for name in archive.namelist()]
+    assert np.array_equal(np.stack(decoded), expected)
+
+    film = np.asarray(Image.open(io.BytesIO(strip.body)))
+    assert film.shape == (3 * 30 - 2, 7 * 30 - 2)  # six moments and the picture
+    assert np.array_equal(film[:28, 180:], expected[0])
+    neighbours = [np.corrcoef(x[:, 1:].ravel(), x[:, :-1].ravel())[0, 1] for x in (film[:28, :28], film[:28, 180:])]
+    assert abs(neighbours[0]) < 0.15 < neighbours[1]  # it starts as noise, in which no pixel knows the next
+
+    with Image.open(io.BytesIO(gif.body)) as animation:
+        assert animation.n_frames == 7
+        animation.seek(6)
+        last = np.asarray(animation.convert("L"))
+    assert np.array_equal(last, sheet)
+
+
+def test_scale_enlarges_pixels(handler: Any) -> None:
+    small, large = ask(handler, *({"num_samples": 1, "seed": 1, "steps": 2, "scale": s} for s in (1, 3)))
+    a, b = (np.asarray(Image.open(io.BytesIO(r.body))) for r in (small, large))
+    assert np.array_equal(a.repeat(3, 0).repeat(3, 1), b)
+
+
+def test_headers_say_what_it_took(handler: Any) -> None:
+    (reply,) = ask(handler, {"num_samples": 1, "steps": 4, "sampler": "heun", "label": 1, "guidance": 2})
+    assert reply.headers["X-NFE"] == "14"
+    assert reply.headers["X-Model-Version"] == "1.0"
+    assert "sample;dur=" in reply.headers["Server-Timing"]
+    assert all(isinstance(value, str) for value in reply.headers.values())  # anything else kills a worker
+
+
+def test_describe_says_what_the_model_is(handler: Any) -> None:
+    (reply,) = ask(handler, {"task": "describe"})
+    told = json.loads(reply.body)
+    assert told["shape"] == [1, 28, 28]
+    assert told["classes"] == list("0123456789")
+    assert {"family", "sampler", "steps", "schedule", "quality", "precision", "threads", "mode", "device"} <= told.keys()
+
+
+def test_a_fault_of_ours_is_a_500_without_its_details(handler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(handler.engine, "_model", broken)
+    (reply,) = ask(handler, MIXED[0])
+    assert reply.status == 500
+    assert b"secret" not in reply.body
+    monkeypatch.undo()
+    assert ask(handler, MIXED[0])[0].status == 200

@@ -1,0 +1,56 @@
+"""Archives: the same input gives the same bytes, and a bare interpreter can import what is inside."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def build(output: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "build_archives"), "--output", str(output), *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("store")
+    done = build(output)
+    assert done.returncode == 0, done.stderr
+    return output / "diffusion.mar"
+
+
+def test_the_same_input_gives_the_same_bytes(archive: Path, tmp_path: Path) -> None:
+    assert build(tmp_path).returncode == 0
+    assert (tmp_path / "diffusion.mar").read_bytes() == archive.read_bytes()
+
+
+def test_an_archive_that_is_up_to_date_is_left_alone(archive: Path) -> None:
+    before = archive.stat().st_mtime_ns
+    assert "up to date" in build(archive.parent).stdout
+    assert archive.stat().st_mtime_ns == before
+
+
+def test_its_handler_imports_from_the_archive_alone(archive: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(tmp_path)
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import diffusion_handler, genserve, inspect\n"
+        "assert genserve.__file__.startswith(sys.argv[1]), genserve.__file__\n"
+        "own = [c for _, c in inspect.getmembers(diffusion_handler, inspect.isclass) if c.__module__ == 'diffusion_handler']\n"
+        "assert len(own) == 1, own  # TorchServe takes a handler file with exactly one class\n"
+        "heavy = {'torchvision', 'sklearn', 'jsonargparse', 'pytest'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_that_is_no_run_is_one_sentence(tmp_path: Path) -> None:
+    done = build(tmp_path / "store", "--run", str(tmp_path))
+    assert done.returncode == 1
+    assert "is no run that can be served" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,112 @@
+"""Requests: what is taken, what is refused, and that a refusal names its field."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genserve.api import WORK_MAX, BadRequest, DiffusionRequest, parse
+from genserve.export import Spec
+
+DIGITS = Spec(
+    name="digits", family="diffusion", shape=(1, 28, 28), classes=tuple("0123456789"), sigma_min=0.002, sigma_max=40.0, steps=12
+)
+PLAIN = Spec(name="plain", family="diffusion", shape=(3, 32, 32), classes=(), sigma_min=0.002, sigma_max=80.0)
+
+
+def resolved(fields: dict[str, Any], spec: Spec = DIGITS, *, text: bool = False) -> DiffusionRequest:
+    return parse(DiffusionRequest, fields, text).resolved(spec)
+
+
+def test_no_field_at_all_is_a_request_with_the_model_s_defaults() -> None:
+    request = resolved({})
+    assert (request.num_samples, request.steps, request.sampler, request.schedule) == (16, 12, "dpmpp_2m", "karras")
+    assert request.label is None
+    assert request.guidance == 1
+    assert request.seed != resolved({}).seed
+
+
+def test_a_form_says_the_same_as_json() -> None:
+    form = {"num_samples": "4", "seed": "9", "eta": "0.5", "sampler": "ddim", "label": "1,2,3,4", "columns": "2", "guidance": "3"}
+    json = {"num_samples": 4, "seed": 9, "eta": 0.5, "sampler": "ddim", "label": [1, 2, 3, 4], "columns": 2, "guidance": 3}
+    assert resolved(form, text=True) == resolved(json)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"num_samples": 0}, "num_samples"),
+        ({"num_samples": 65}, "num_samples"),
+        ({"num_samples": "4"}, "num_samples"),
+        ({"num_samples": True}, "num_samples"),
+        ({"num_samples": 4.0}, "num_samples"),
+        ({"num_samples": None}, "num_samples"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 1001}, "steps"),
+        ({"steps": 900, "schedule": "linear", "num_samples": 1}, "steps"),
+        ({"steps": 1000, "num_samples": 64}, "steps"),
+        ({"sampler": "euler"}, "sampler"),
+        ({"sampler": ["ddim"]}, "sampler"),
+        ({"schedule": "sqrt"}, "schedule"),
+        ({"eta": 1.5, "sampler": "ddim"}, "eta"),
+        ({"eta": float("nan"), "sampler": "ddim"}, "eta"),
+        ({"eta": 0.5}, "eta"),
+        ({"label": 10}, "label"),
+        ({"label": -1}, "label"),
+        ({"label": "cat"}, "label"),
+        ({"label": True}, "label"),
+        ({"label": {}}, "label"),
+        ({"label": []}, "label"),
+        ({"label": [1] * 65}, "label"),
+        ({"label": [1, 2], "num_samples": 3}, "label"),
+        ({"label": 10**30}, "label"),
+        ({"guidance": 2}, "guidance"),
+        ({"guidance": 21, "label": 1}, "guidance"),
+        ({"guidance": float("inf"), "label": 1}, "guidance"),
+        ({"format": "jpeg"}, "format"),
+        ({"columns": 0}, "columns"),
+        ({"columns": 2, "format": "zip"}, "columns"),
+        ({"scale": 17}, "scale"),
+        ({"scale": 16, "num_samples": 64, "format": "gif"}, "scale"),
+        ({"first_index": 2**60}, "first_index"),
+        ({"task": "train"}, "task"),
+        ({"steps_": 3}, "steps_"),
+        ({"x" * 5000: 3}, "x" * 40),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_is_allowed(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        resolved(fields)
+    assert caught.value.field == field
+    assert caught.value.allowed
+    assert len(caught.value.body()) < 1000
+
+
+def test_a_class_goes_by_number_or_name_and_only_where_there_are_classes() -> None:
+    assert resolved({"label": 7, "num_samples": 2}).label == [7, 7]
+    assert resolved({"label": "7", "num_samples": 1}).label == [7]
+    assert resolved({"label": [3, "4"]}).label == [3, 4]
+    named = Spec(name="pets", family="diffusion", shape=(3, 8, 8), classes=("cat", "dog"), sigma_min=0.01, sigma_max=80.0)
+    assert resolved({"label": "dog,cat"}, named, text=True).label == [1, 0]
+    with pytest.raises(BadRequest, match="no class"):
+        resolved({"label": 0}, PLAIN)
+
+
+def test_work_is_bounded_with_guidance_counted() -> None:
+    steps = WORK_MAX // 64
+    assert resolved({"num_samples": 64, "steps": steps}).steps == steps
+    with pytest.raises(BadRequest, match="network evaluations"):
+        resolved({"num_samples": 64, "steps": steps, "label": 1, "guidance": 2})
+
+
+def test_image_numbers_go_on_where_another_request_stopped() -> None:
+    assert list(resolved({"num_samples": 3, "first_index": 5}).indices) == [5, 6, 7]
+
+
+def test_the_page_about_the_api_is_the_one_made_from_it() -> None:
+    root = Path(__file__).parent.parent
+    made = runpy.run_path(str(root / "scripts" / "api_docs.py"))["page"]()
+    assert (root / "docs" / "api.md").read_text() == made, "run: python scripts/api_docs.py"

@@ -1,0 +1,86 @@
+"""The classifier, and the one we ship."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genserve import metrics, run
+from genserve.classifier import (
+    Classifier,
+    classifier_config,
+    features_of,
+    load_classifier,
+    read_stats,
+    write_stats,
+)
+
+SHIPPED = Path(__file__).parent.parent / "weights" / "classifier-mnist"
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Classifier:
+    return load_classifier(SHIPPED)
+
+
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """The 1,797 digits of scikit-learn, 8 x 8, enlarged into MNIST's frame: other people's hands, another scanner."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    small = torch.from_numpy(found.images).float().unsqueeze(1) * (255 / 16)
+    large = F.interpolate(small, (20, 20), mode="bicubic", align_corners=False).clamp(0, 255)
+    return F.pad(large, (4, 4, 4, 4)).round().byte(), torch.from_numpy(found.target)
+
+
+def test_the_shipped_classifier_reads_digits_that_it_was_not_made_for(shipped: Classifier) -> None:
+    x, y = digits()
+    assert metrics.accuracy(shipped.logits(features_of(shipped, x)), y) > 0.9
+
+
+def test_features_of_an_image_do_not_depend_on_its_neighbours(shipped: Classifier) -> None:
+    x = torch.rand(8, 1, 28, 28) * 2 - 1
+    together = shipped.features(x)
+    x[1:] = 100
+    torch.testing.assert_close(shipped.features(x)[0], together[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(shipped.features(x[:1])[0], together[0], rtol=1e-5, atol=1e-5)
+
+
+def test_the_shipped_moments_are_moments_of_the_shipped_classes() -> None:
+    stats, config = read_stats(SHIPPED), classifier_config(SHIPPED)
+    assert stats.train.n == stats.class_counts.sum() == 60_000
+    assert len(stats.class_counts) == len(config.classes) == 10
+    for moments in (stats.train, stats.test):
+        assert moments.covariance.dtype == moments.mean.dtype == torch.float64
+        torch.testing.assert_close(moments.covariance, moments.covariance.T, rtol=1e-12, atol=1e-12)
+        assert torch.linalg.eigvalsh(moments.covariance).min() > -1e-9
+
+
+def test_the_model_card_gives_the_numbers_that_the_files_give() -> None:
+    card, stats = (SHIPPED / "README.md").read_text(), read_stats(SHIPPED)
+    assert f"{run.read_metrics(SHIPPED)[-1]['test_accuracy']:.2%}" in card
+    assert f"{metrics.frechet_between(stats.test, stats.train):.3f}" in card
+    assert (SHIPPED / "weights.safetensors").stat().st_size < 2_000_000
+
+
+def test_moments_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    features, y = torch.randn(40, 3), torch.arange(40) % 3
+    write_stats(tmp_path, features, features[:20], y, n_classes=4)
+    stats = read_stats(tmp_path)
+    assert stats.class_counts.tolist() == [14, 13, 13, 0]
+    for found, expected in zip(stats.train, metrics.moments(features), strict=True):
+        assert torch.as_tensor(found).equal(torch.as_tensor(expected))
+    assert metrics.frechet_between(stats.test, metrics.moments(features[:20])) == pytest.approx(0, abs=1e-9)
+
+
+def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        Classifier((1, 8, 8), 1)
+    with pytest.raises(ValueError, match="30 x 28 pixels do not divide by"):
+        Classifier((1, 30, 28), 10)
+    with pytest.raises(FileNotFoundError, match=r"train_classifier\.py writes it"):
+        read_stats(tmp_path)
+    run.write_json(tmp_path / "config.json", {"format": 1, "model": {"family": "diffusion"}})
+    with pytest.raises(ValueError, match="'diffusion', not a classifier"):
+        load_classifier(tmp_path)

@@ -1,0 +1,79 @@
+"""Drawing in bulk: an image depends on its seed and number, and classes come in fair shares."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genserve.diffusion import Denoiser
+from genserve.draw import draw, fair_classes, setting
+from genserve.run import ModelConfig
+
+MODEL = ModelConfig(
+    family="diffusion",
+    shape=(1, 4, 4),
+    classes=("dark", "light"),
+    mean=0.0,
+    std=0.5,
+    sigma_min=0.002,
+    sigma_max=40.0,
+    net={},
+)
+
+
+class Towards(nn.Module):
+    """F of a denoiser that pulls each class to a gray of its own; counts the images it is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gray = nn.Parameter(torch.tensor([-0.8, 0.8, 0.0]))
+        self.asked = 0
+
+    def forward(self, x: Tensor, c_noise: Tensor, y: Tensor) -> Tensor:
+        self.asked += len(x)
+        return 2 * self.gray[y].view(-1, 1, 1, 1).expand_as(x) - 0.3 * x
+
+
+@pytest.fixture
+def denoiser() -> Denoiser:
+    return Denoiser(Towards(), MODEL.mean, MODEL.std).requires_grad_(False)
+
+
+@pytest.mark.parametrize("text", ["dpmpp_2m:5", "heun:4", "ddpm:6:schedule=cosine", "ddim:5:eta=0.5:guidance=2"])
+def test_an_image_is_the_same_in_any_batch_and_costs_what_its_setting_says(denoiser: Denoiser, text: str) -> None:
+    how, y = setting(text, MODEL), torch.arange(7) % 2
+    together = draw(denoiser, MODEL, how, y, seed=3)
+    assert denoiser.net.asked == 7 * how.nfe
+    alone = draw(denoiser, MODEL, how, y, seed=3, batch_size=2)
+    assert (together.int() - alone.int()).abs().max() <= 1
+    assert together.flatten(1).float().std(0).min() > 1  # and images differ
+    assert together[y == 1].float().mean() > together[y == 0].float().mean() + 20
+
+
+def test_a_setting_says_what_it_changes_and_the_model_the_rest() -> None:
+    how = setting("ddim:50:schedule=linear:eta=0.5:guidance=1.5:sigma_max=20", MODEL)
+    assert (how.sampler, how.steps, how.schedule, how.eta, how.guidance) == ("ddim", 50, "linear", 0.5, 1.5)
+    assert (how.sigma_min, how.sigma_max) == (MODEL.sigma_min, 20)
+    assert how.sigmas[0] <= 20
+    assert how.nfe == 100  # guidance asks twice
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "heun", "euler:10", "heun:ten", "heun:0", "heun:10:rho=7", "heun:10:guidance", "heun:10:eta=1", "heun:5000:schedule=linear"],
+)
+def test_what_is_no_setting_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"SAMPLER:STEPS|eta is ddim's alone|levels|n >= 1"):
+        setting(text, MODEL)
+
+
+def test_classes_come_in_their_shares_at_every_n_and_image_k_keeps_its_own() -> None:
+    counts = torch.tensor([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
+    y = fair_classes(10_000, counts)
+    assert y[:100].equal(fair_classes(100, counts))
+    so_far = torch.nn.functional.one_hot(y, 10).cumsum(0)
+    expected = torch.arange(1, 10_001).unsqueeze(1) * counts / counts.sum()
+    assert (so_far - expected).abs().max() < 3  # images; of independent draws it would be about 100
+
+
+def test_a_class_that_never_occurs_is_never_drawn() -> None:
+    assert fair_classes(1000, torch.tensor([0, 3, 0, 1, 0])).bincount(minlength=5).tolist() == [0, 750, 0, 250, 0]

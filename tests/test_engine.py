@@ -1,0 +1,138 @@
+"""The engine: sharing an evaluation changes nobody's image, and nobody's fault is anybody else's."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from genserve.diffusion import SAMPLERS, Query, Sampler, guided, run, sampler_named
+from genserve.engine import Engine, Finished
+from genserve.noise import Streams
+from genserve.schedules import karras
+
+NO_CLASS = 3
+
+
+def model(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+    """E[x_0 | x_t] of a Gaussian whose mean is the class: row by row, so every error left is the engine's."""
+    mean = torch.where(y == NO_CLASS, 1.0, y).view(-1, 1, 1, 1)
+    return mean + 0.04 / (0.04 + sigma.view(-1, 1, 1, 1) ** 2) * (x - mean)
+
+
+def request(seed: int, n: int, steps: int, name: str, guidance: float) -> Sampler:
+    noise = Streams(seed, range(n))
+    x_t = 80 * noise(torch.empty(n, 1, 2, 2))
+    inner = sampler_named(name, x_t, karras(steps), torch.arange(n) % 3, eta=0.0, noise=noise)
+    return inner if guidance == 1 else guided(inner, guidance, NO_CLASS)
+
+
+def drive(engine: Engine, ticks: int = 10_000) -> list[Finished]:
+    ended = []
+    while engine.busy and ticks:
+        ended += engine.tick()
+        ticks -= 1
+    return ended
+
+
+REQUESTS = st.lists(
+    st.tuples(
+        st.integers(0, 5), st.integers(1, 5), st.integers(1, 12), st.sampled_from(SAMPLERS), st.sampled_from([1.0, 2.5])
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(requests=REQUESTS, arrivals=st.lists(st.integers(0, 8), min_size=6, max_size=6), budget=st.integers(1, 9))
+def test_a_request_gets_in_any_company_what_it_gets_alone(
+    requests: list[tuple[int, int, int, str, float]], arrivals: list[int], budget: int
+) -> None:
+    engine, ended, waiting = Engine(model, budget), [], dict(enumerate(requests))
+    for tick in range(200):
+        for key in [k for k in waiting if arrivals[k] <= tick]:
+            engine.admit(key, request(*waiting.pop(key)))
+        ended += engine.tick()
+    assert sorted(e.key for e in ended) == list(range(len(requests)))  # each ends, none twice
+    for e in ended:
+        alone = run(request(*requests[e.key]), model)
+        torch.testing.assert_close(e.x_0, alone, rtol=0, atol=1e-6)
+
+
+def test_one_tick_is_one_call_of_the_model_while_the_budget_lasts() -> None:
+    sizes: list[int] = []
+
+    def counting(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return model(x, sigma, y)
+
+    engine = Engine(counting, budget=8)
+    for key, n in enumerate((3, 4, 5)):
+        engine.admit(key, request(0, n, 2, "ddim", 1.0))
+    engine.tick()
+    assert sizes == [8, 4]
+
+
+@pytest.mark.parametrize(("name", "guidance", "nfe"), [("ddim", 1.0, 6), ("heun", 1.0, 11), ("dpmpp_2m", 2.0, 12)])
+def test_nfe_counts_evaluations_of_an_image(name: str, guidance: float, nfe: int) -> None:
+    engine = Engine(model)
+    engine.admit("a", request(0, 4, 6, name, guidance))
+    engine.admit("b", request(0, 1, 9, "ddim", 1.0))
+    assert {e.key: e.nfe for e in drive(engine)} == {"a": nfe, "b": 9}
+
+
+def broken(at: Callable[[Query], bool]) -> Sampler:
+    query = Query(torch.ones(1, 1, 2, 2), torch.ones(1), torch.zeros(1, dtype=torch.long))
+    for _ in range(5):
+        if at(query):
+            raise RuntimeError("broken")
+        yield query
+    return query.x
+
+
+def test_a_fault_in_a_sampler_is_its_own() -> None:
+    engine, calls = Engine(model), iter(range(10))
+    engine.admit("first query", broken(lambda _: True))
+    engine.admit("third query", broken(lambda _: next(calls) == 2))
+    engine.admit("good", request(0, 2, 4, "ddim", 1.0))
+    ended = {e.key: e for e in drive(engine)}
+    assert str(ended["first query"].error) == str(ended["third query"].error) == "broken"
+    torch.testing.assert_close(ended["good"].x_0, run(request(0, 2, 4, "ddim", 1.0), model))
+
+
+def test_a_fault_of_the_model_ends_those_in_flight_and_nobody_later() -> None:
+    fail = True
+
+    def moody(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        if fail:
+            raise RuntimeError("out of memory")
+        return model(x, sigma, y)
+
+    engine = Engine(moody)
+    for key in "ab":
+        engine.admit(key, request(0, 1, 3, "ddim", 1.0))
+    assert [(e.key, str(e.error)) for e in drive(engine)] == [("a", "out of memory"), ("b", "out of memory")]
+    fail = False
+    engine.admit("c", request(0, 1, 3, "ddim", 1.0))
+    assert [e.error for e in drive(engine)] == [None]
+
+
+def test_a_key_is_used_once_at_a_time() -> None:
+    engine = Engine(model)
+    engine.admit(1, request(0, 1, 3, "ddim", 1.0))
+    with pytest.raises(ValueError, match="already open"):
+        engine.admit(1, request(0, 1, 3, "ddim", 1.0))
+
+
+def test_gradients_are_off_while_the_model_is_asked() -> None:
+    def needs_no_grad(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled()
+        return model(x, sigma, y)
+
+    engine = Engine(needs_no_grad)
+    engine.admit(1, request(0, 1, 3, "ddim", 1.0))
+    assert drive(engine)[0].error is None
+    with pytest.raises(ValueError, match="budget"):
+        Engine(model, 0)

@@ -1,0 +1,65 @@
+"""From run directory to archive contents, on the model this project ships."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from genserve import run
+from genserve.export import export, load_model, read_spec
+
+ROOT = Path(__file__).parent.parent
+RUN = ROOT / "weights" / "diffusion-mnist"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("export")
+    export(RUN, out)
+    return out
+
+
+@pytest.mark.parametrize("n", [1, 3, 16])
+def test_torchscript_is_the_trained_denoiser(exported: Path, n: int) -> None:
+    eager = run.load_denoiser(RUN)
+    spec, scripted = load_model(exported, torch.device("cpu"))
+    x = torch.randn(n, *spec.shape, generator=torch.Generator().manual_seed(0))
+    sigma = torch.logspace(-2, 1.6, n)
+    y = torch.arange(n) % (spec.no_class + 1)
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(x, sigma, y), eager(x, sigma, y), rtol=0, atol=1e-5)
+
+
+def test_the_contract_says_what_the_run_is(exported: Path) -> None:
+    spec, model = read_spec(exported / "model.json"), run.model_config(RUN)
+    assert (spec.shape, spec.classes, spec.sigma_max) == (model.shape, model.classes, model.sigma_max)
+    assert json.loads((exported / "model.json").read_text()) == json.loads(json.dumps(dataclasses.asdict(spec)))
+
+
+def test_the_same_run_gives_the_same_bytes_and_no_path_of_this_machine(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        command = [sys.executable, "-m", "genserve.export", str(RUN), str(tmp_path / name)]
+        subprocess.run(command, check=True, env=os.environ | {"PYTHONHASHSEED": "0"}, cwd=tmp_path)
+    first, second = ((tmp_path / name / "model.pt").read_bytes() for name in ("a", "b"))
+    assert first == second
+    assert str(ROOT).encode() not in first
+    assert str(Path(torch.__file__).parent).encode() not in first
+
+
+@pytest.mark.parametrize("change", [{"format": 99}, {"family": "gan"}, {"sampler": "euler"}])
+def test_a_contract_of_the_future_is_refused_in_one_sentence(exported: Path, tmp_path: Path, change: dict[str, object]) -> None:
+    value = json.loads((exported / "model.json").read_text()) | change
+    (tmp_path / "model.json").write_text(json.dumps(value))
+    with pytest.raises(ValueError, match="model.json") as caught:
+        read_spec(tmp_path / "model.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_contract_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="build_archives"):
+        read_spec(tmp_path / "model.json")

@@ -1,0 +1,178 @@
+"""The diffusion archive on a real TorchServe: what README and docs/api.md promise a client."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from real_server import ROOT, Server
+
+pytestmark = pytest.mark.server
+URL = "/predictions/diffusion"
+
+
+def pixels(answer: httpx.Response) -> np.ndarray:
+    assert answer.status_code == 200, answer.text
+    return np.load(io.BytesIO(answer.content)).astype(int)
+
+
+def post(client: httpx.Client, **fields: Any) -> httpx.Response:
+    return client.post(URL, json=fields)
+
+
+def test_no_body_gives_a_4_by_4_grid(server: Server) -> None:
+    with server.client() as client:
+        answer = client.post(URL)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+        assert Image.open(io.BytesIO(answer.content)).size == (118, 118)  # 4 * 28 and three gaps of 2
+        assert answer.headers["X-Model-Version"] == "1.0"
+        again = post(client, seed=int(answer.headers["X-Seed"]))
+        assert again.content == answer.content
+        assert client.get(URL).status_code == 200
+
+
+def test_one_request_in_five_ways_of_asking(server: Server) -> None:
+    fields = {"num_samples": "4", "seed": "1", "steps": "5"}
+    with server.client() as client:
+        answers = [
+            post(client, num_samples=4, seed=1, steps=5),
+            client.post(URL, data=fields),
+            client.post(URL, files={k: (None, v) for k, v in fields.items()}),
+            client.get("/diffusion/predict", params=fields),
+            client.get("/invocations", params={"model_name": "diffusion", **fields}),
+        ]
+    assert [a.status_code for a in answers] == [200] * 5
+    assert len({a.content for a in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "field"),
+    [
+        (b'{"num_samples":', "application/json", "body"),
+        (b"[1]", "application/json", "body"),
+        (b'{"num_samples": 4}', "application/x-www-form-urlencoded", "body"),  # curl -d without a content type
+        (b"\x89PNG\r\n", "image/png", "body"),
+        (b'{"num_samples": 65}', "application/json", "num_samples"),
+        (b'{"sampler": "euler"}', "application/json", "sampler"),
+        (b'{"label": "cat"}', "application/json", "label"),
+        (b'{"colour": 1}', "application/json", "colour"),
+        (b"num_samples=four", "application/x-www-form-urlencoded", "num_samples"),
+        (b"--x\r\nnot multipart", "multipart/form-data; boundary=y", "body"),
+    ],
+)
+def test_bad_input_is_a_400_that_names_the_field(server: Server, content: bytes, kind: str, field: str) -> None:
+    with server.client() as client:
+        answer = client.post(URL, content=content, headers={"Content-Type": kind})
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json")
+    error = answer.json()["error"]
+    assert error["field"] == field
+    assert error["message"]
+    assert error["allowed"]
+
+
+def test_a_crowd_of_mixed_requests_gets_what_each_gets_alone(server: Server) -> None:
+    samplers = ("ddim", "ddpm", "heun", "dpmpp_2m")
+    requests: list[dict[str, Any]] = [
+        {"num_samples": 1 + k % 3, "seed": k, "steps": 2 + k % 7, "sampler": samplers[k % 4], "format": "npy"}
+        for k in range(20)
+    ]
+    requests += [{"label": 5, "guidance": 2, "seed": 1, "num_samples": 2, "steps": 4, "format": "npy"}]
+    bad = {"steps": 0}
+    with server.client() as client, ThreadPoolExecutor(12) as pool:
+        crowd = list(pool.map(lambda f: post(client, **f), [*requests[:10], bad, *requests[10:]]))
+        assert crowd.pop(10).status_code == 400
+        for fields, answer in zip(requests, crowd, strict=True):
+            assert abs(pixels(answer) - pixels(post(client, **fields))).max() <= 1, fields
+
+
+def test_a_worker_that_was_killed_comes_back_and_gives_the_same_image(server: Server) -> None:
+    fields = {"num_samples": 1, "seed": 3, "steps": 3, "format": "npy"}
+    with server.client() as client:
+        before = pixels(post(client, **fields))
+        worker = httpx.get(f"{server.management}/models/diffusion").json()[0]["workers"][0]
+        os.kill(worker["pid"], signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while (answer := post(client, **fields)).status_code != 200:
+            assert time.monotonic() < deadline, answer.text
+    assert np.array_equal(pixels(answer), before)
+
+
+def test_management_scales_the_workers(server: Server) -> None:
+    def scale(n: int) -> int:
+        url = f"{server.management}/models/diffusion"
+        done = httpx.put(url, params={"min_worker": n, "max_worker": n, "synchronous": "true"}, timeout=120)
+        assert done.status_code in (200, 202), done.text
+        return len(httpx.get(url).json()[0]["workers"])
+
+    assert scale(2) == 2
+    with server.client() as client, ThreadPoolExecutor(8) as pool:
+        seeds = range(8)
+        two = list(pool.map(lambda s: pixels(post(client, num_samples=1, seed=s, steps=3, format="npy")), seeds))
+        assert scale(1) == 1
+        one = [pixels(post(client, num_samples=1, seed=s, steps=3, format="npy")) for s in seeds]
+    assert all(abs(a - b).max() <= 1 for a, b in zip(two, one, strict=True))
+
+
+def test_a_second_version_is_registered_and_removed(server: Server, tmp_path: Path) -> None:
+    build = [sys.executable, str(ROOT / "scripts" / "build_archives"), "--version", "2.0", "--name", "diffusion"]
+    subprocess.run([*build, "--run", str(ROOT / "weights" / "diffusion-mnist"), "--output", str(tmp_path)], check=True)
+    archive = server.store / "diffusion-2.mar"
+    archive.write_bytes((tmp_path / "diffusion.mar").read_bytes())
+    with httpx.Client(base_url=server.management, timeout=120) as management, server.client() as client:
+        added = management.post("/models", params={"url": archive.name, "initial_workers": 1, "synchronous": "true"})
+        assert added.status_code == 200, added.text
+        assert client.post(f"{URL}/2.0", json={"steps": 1}).headers["X-Model-Version"] == "2.0"
+        assert client.post(URL, json={"steps": 1}).headers["X-Model-Version"] == "1.0"
+        assert management.delete("/models/diffusion/2.0").status_code == 200
+    archive.unlink()
+
+
+def test_describe_and_health_and_metrics(server: Server) -> None:
+    with server.client() as client:
+        assert client.get("/ping").json() == {"status": "Healthy"}
+        assert post(client, task="describe").json()["family"] == "diffusion"
+    assert "ts_inference_requests_total" in httpx.get(f"{server.metrics}/metrics").text
+
+
+def test_generate_writes_the_same_files_from_a_server_and_from_a_run(server: Server, tmp_path: Path) -> None:
+    def generate(folder: str, n: int, *more: str) -> None:
+        settings = ["--seed", "5", "--steps", "4", "--label", "2", "--output-dir", str(tmp_path / folder), "--num-images", str(n)]
+        subprocess.run([sys.executable, str(ROOT / "scripts" / "generate.py"), *settings, *more], check=True)
+
+    address = f"http://127.0.0.1:{server.port}{URL}"
+    generate("server", 3, "--server", address)
+    (tmp_path / "server" / "00002.png").unlink()  # a run that was stopped goes on
+    generate("server", 18, "--server", address)
+    generate("run", 18, "--run", str(ROOT / "weights" / "diffusion-mnist"))
+    files = sorted(p.name for p in (tmp_path / "run").glob("*.png"))
+    assert files == [f"{k:05}.png" for k in range(1, 19)]
+    assert all((tmp_path / "server" / f).read_bytes() == (tmp_path / "run" / f).read_bytes() for f in [*files, "settings.json"])
+
+
+def test_a_second_start_says_what_is_in_the_way(server: Server, tmp_path: Path) -> None:
+    assert "already running" in server.serve("start").stdout
+    other = Server(server.port, tmp_path, server.store).serve("start")
+    assert other.returncode == 1
+    assert f"port {server.port} is in use" in other.stderr
+    empty = Server(server.port + 100, tmp_path, tmp_path).serve("start")
+    assert "run ./scripts/build_archives first" in empty.stderr
+
+
+def test_the_worker_runs_the_archive_and_not_the_work_tree(server: Server) -> None:
+    worker = httpx.get(f"{server.management}/models/diffusion").json()[0]["workers"][0]
+    process = Path(f"/proc/{worker['pid']}")
+    if not process.exists():
+        pytest.skip("only Linux shows another process's environment")
+    environment = dict(v.split(b"=", 1) for v in (process / "environ").read_bytes().split(b"\0") if b"=" in v)
+    unpacked = os.readlink(process / "cwd")  # first on the worker's path
+    assert unpacked.startswith(str(server.home / "tmp"))
+    assert environment[b"PYTHONPATH"].decode().split(":") == [unpacked, ""]  # ours was set, and is gone

@@ -1,0 +1,42 @@
+"""How a client's fields arrive from the host, as tried on TorchServe 0.12."""
+
+from typing import Any
+
+import pytest
+
+from genserve.api import BadRequest
+from genserve.torchserve import fields_of
+
+
+@pytest.mark.parametrize(
+    ("row", "fields", "text"),
+    [
+        ({"body": {"steps": 4}}, {"steps": 4}, False),  # application/json
+        ({"body": bytearray(b'{"steps": 4}')}, {"steps": 4}, False),  # JSON under another content type
+        ({"body": '{"steps": 4}'}, {"steps": 4}, False),  # text/plain
+        ({"body": bytearray(b"")}, {}, True),  # no body
+        ({"body": bytearray(b" \n")}, {}, True),
+        ({"steps": bytearray(b"4"), "label": bytearray(b"3")}, {"steps": "4", "label": "3"}, True),  # form, query string
+        ({"model_name": bytearray(b"diffusion"), "steps": bytearray(b"4")}, {"steps": "4"}, True),  # /invocations
+        ({}, {}, True),
+    ],
+)
+def test_each_way_of_sending_fields(row: dict[str, Any], fields: dict[str, Any], text: bool) -> None:
+    assert fields_of(row, {}) == (fields, text)
+
+
+@pytest.mark.parametrize(
+    ("row", "headers"),
+    [
+        ({"body": bytearray(b'{"steps":')}, {}),
+        ({"body": bytearray(b"\xff\xd8\xff")}, {}),
+        ({"body": [1, 2]}, {}),
+        ({"body": 3}, {}),
+        ({"body": {"steps": 4}, "seed": bytearray(b"1")}, {}),
+        ({}, {"Content-Length": "17"}),  # curl -d '{"num_samples":4}': the host hands over nothing
+    ],
+)
+def test_a_body_that_says_nothing_is_refused(row: dict[str, Any], headers: dict[str, str]) -> None:
+    with pytest.raises(BadRequest) as caught:
+        fields_of(row, headers)
+    assert caught.value.field == "body"

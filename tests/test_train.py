@@ -1,0 +1,281 @@
+"""What surrounds the training loop: command line, learning rate, EMA, ranks, checkpoints."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from genserve import run, train
+from genserve.train import Checkpoint, Ranks, configure, learning_rate, update_ema
+
+CPU = torch.device("cpu")
+
+
+# ---- the command line ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerConfig:
+    """Inner.
+
+    Args:
+        max_width: a number.
+    """
+
+    max_width: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class OuterConfig:
+    """Outer.
+
+    Args:
+        inner_part: nested.
+        some_widths: several.
+        lr: a number above 0.
+        name: text.
+    """
+
+    inner_part: InnerConfig = field(default_factory=InnerConfig)
+    some_widths: tuple[int, ...] = (1,)
+    lr: float = 0.1
+    name: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch):
+    """Run a program that only returns its configuration, with this command line."""
+
+    def configured(*words: str) -> OuterConfig:
+        monkeypatch.setattr("sys.argv", ["program", *words])
+        seen: list[OuterConfig] = []
+        configure(seen.append, OuterConfig, "A program.")
+        return seen[0]
+
+    return configured
+
+
+def test_no_words_give_the_defaults(command):
+    assert command() == OuterConfig()
+
+
+def test_flags_reach_nested_keys_with_dashes_or_underscores(command):
+    expected = OuterConfig(inner_part=InnerConfig(max_width=5), some_widths=(4, 8), name="a-b_c")
+    dashed = command("--inner-part.max-width", "5", "--some-widths", "[4, 8]", "--name", "a-b_c")
+    underlined = command("--inner_part.max_width=5", "--some_widths=[4, 8]", "--name=a-b_c")
+    assert dashed == underlined == expected
+
+
+def test_flags_behind_a_yaml_file_override_it(command, tmp_path: Path):
+    file = tmp_path / "config.yaml"
+    file.write_text("lr: 1.0e-3\nname: yaml\ninner_part: {max_width: 7}\n")
+    assert command("--config", str(file), "--name", "flag") == OuterConfig(
+        lr=1e-3, name="flag", inner_part=InnerConfig(max_width=7)
+    )
+
+
+@pytest.mark.parametrize("text", ["lrr: 1", "inner_part: {lrr: 1}"])
+def test_an_unknown_yaml_key_is_an_error_that_names_it(command, tmp_path: Path, capsys, text: str):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        command("--config", str(file))
+    assert stop.value.code != 0
+    assert "lrr" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [(("--lrr", "1"), "lrr"), (("--inner-part.lrr=1",), "lrr"), (("--lr", "fast"), "lr"), (("oops",), "oops")],
+)
+def test_an_unknown_flag_or_a_wrong_type_is_an_error_that_names_it(command, capsys, words, named: str):
+    with pytest.raises(SystemExit) as stop:
+        command(*words)
+    assert stop.value.code != 0
+    assert named in capsys.readouterr().err
+
+
+def test_a_value_that_is_refused_ends_in_one_line(command):
+    with pytest.raises(SystemExit, match=r"^error: lr must be above 0, got -1\.0$"):
+        command("--lr=-1")
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
+    def program(config: OuterConfig) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("sys.argv", ["program"])
+    with pytest.raises(KeyError, match="a bug"):
+        configure(program, OuterConfig, "A program.")
+
+
+# ---- learning rate and EMA -----------------------------------------------------------------------------------------
+
+
+def test_learning_rate_rises_by_equal_parts_and_falls_as_half_a_cosine():
+    rates = [learning_rate(step, 110, 10, 2.0) for step in range(111)]
+    assert rates[:10] == pytest.approx([0.2 * k for k in range(1, 11)])
+    assert rates[10] == pytest.approx(2.0)
+    assert rates[60] == pytest.approx(1.0)  # half way down
+    assert rates[110] == pytest.approx(0.0)
+    for k in range(101):  # a cosine is odd around its middle
+        assert rates[10 + k] + rates[110 - k] == pytest.approx(2.0)
+    assert rates[35] == pytest.approx(1 + math.cos(math.pi / 4))
+
+
+def test_learning_rate_without_warmup_starts_at_its_peak():
+    assert learning_rate(0, 10, 0, 0.3) == 0.3
+
+
+def ema_of(values: list[float], decay: float, start: float = 0.0) -> float:
+    model, ema = nn.Linear(1, 1).double(), nn.Linear(1, 1).double().requires_grad_(False)
+    nn.init.constant_(ema.weight, start)
+    for step, value in enumerate(values):
+        nn.init.constant_(model.weight, value)
+        update_ema(ema, model, decay, step)
+    return ema.weight.item()
+
+
+def test_the_random_start_is_forgotten_by_the_law_of_the_warm_up():
+    """Decay k / (k + 10) at the k-th step, k = 1, 2, ...: their product is n! 10! / (n + 10)!."""
+    for n in (1, 5, 40):
+        assert ema_of([0.0] * n, 0.9999, start=1.0) == pytest.approx(1 / math.comb(n + 10, 10), rel=1e-9)
+
+
+def test_ema_settles_to_its_decay():
+    """Long after the warm-up a step of the weights from 0 to 1 is followed as 1 - decay^n."""
+    assert ema_of([0.0] * 200 + [1.0] * 30, 0.9) == pytest.approx(1 - 0.9**30, rel=1e-9)
+
+
+def test_ema_of_constant_weights_is_those_weights():
+    assert ema_of([0.7] * 50, 0.99, start=0.7) == pytest.approx(0.7, rel=1e-12)
+
+
+# ---- ranks, randomness, precision ----------------------------------------------------------------------------------
+
+
+def test_the_parts_of_the_ranks_make_up_the_batch():
+    batch = torch.arange(12).view(12, 1)
+    parts = [Ranks(rank, 4, CPU).mine(batch) for rank in range(4)]
+    assert [len(part) for part in parts] == [3] * 4
+    assert torch.equal(torch.cat(parts), batch)
+
+
+def test_alone_a_process_is_the_first_and_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    ranks = train.join_ranks("cpu")
+    model, batch = nn.Linear(1, 1), torch.arange(4)
+    assert ranks.first
+    assert ranks.wrap(model) is model
+    assert torch.equal(ranks.mine(batch), batch)
+    assert ranks.mean(torch.tensor(3.5)) == 3.5
+
+
+def test_the_numbers_of_a_step_depend_on_seed_and_step():
+    def numbers(seed: int, step: int) -> tuple[float, ...]:
+        return tuple(torch.rand(4, generator=train.generator(seed, step, CPU)).tolist())
+
+    assert numbers(3, 5) == numbers(3, 5)
+    assert len({numbers(seed, step) for seed in range(10) for step in range(100)}) == 1000
+
+
+def test_precision_rules_where_matrices_are_multiplied():
+    a = torch.ones(2, 2)
+    for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        with train.precision_of(name, CPU)():
+            assert (a @ a).dtype == dtype
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """A stand-in for a training program's configuration: `lr` is learnt from, `epochs` and `threads` are free."""
+
+    lr: float = 0.1
+    widths: tuple[int, ...] = (1, 2)
+    epochs: int = 3
+    threads: int = 0
+
+
+def checkpoint(directory: Path, first: bool = True, **settings) -> Checkpoint:
+    return Checkpoint(directory, Learnt(**settings), InnerConfig(), first=first, tensorboard=False)
+
+
+def trained(value: float):
+    """A model, its EMA and an optimiser that has taken one step."""
+    model, ema = nn.Linear(2, 2), nn.Linear(2, 2)
+    nn.init.constant_(ema.weight, value)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    return model, ema, optimizer
+
+
+def test_a_checkpoint_gives_back_what_was_saved_and_drops_what_came_later(tmp_path: Path):
+    before = checkpoint(tmp_path)
+    assert before.resume() is None
+    model, ema, optimizer = trained(0.25)
+    before.record(50, loss=0.5)
+    before.save(60, model, ema, optimizer)
+    before.record(100, loss=0.4)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 110, "lo')  # killed here
+
+    state = checkpoint(tmp_path).resume()
+    assert state is not None
+    assert state["step"] == 60
+    for key, live in (("model", model), ("ema", ema)):
+        assert all(torch.equal(state[key][name], value) for name, value in live.state_dict().items())
+    moment = optimizer.state_dict()["state"][0]["exp_avg"]
+    assert torch.equal(state["optimizer"]["state"][0]["exp_avg"], moment)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 50, "loss": 0.5}\n'
+    assert run.read_config(tmp_path)["train"]["widths"] == [1, 2]
+
+
+def test_a_run_that_never_saved_starts_afresh(tmp_path: Path):
+    checkpoint(tmp_path).resume()
+    checkpoint(tmp_path).record(50, loss=0.5)
+    assert checkpoint(tmp_path, lr=0.2).resume() is None
+    assert run.read_metrics(tmp_path) == []
+    assert run.read_config(tmp_path)["train"]["lr"] == 0.2
+
+
+def test_a_run_may_go_on_longer_but_not_learn_something_else(tmp_path: Path):
+    first = checkpoint(tmp_path)
+    first.resume()
+    first.save(10, *trained(1.0))
+    with pytest.raises(ValueError, match=r"holds another run \(lr was 0.1, is 0.2; widths was \[1, 2\], is \[3\]\)"):
+        checkpoint(tmp_path, lr=0.2, widths=(3,)).resume()
+    assert run.read_config(tmp_path)["train"]["lr"] == 0.1  # untouched by the refusal
+    state = checkpoint(tmp_path, epochs=9, threads=4).resume()
+    assert state is not None
+    assert state["step"] == 10
+    assert run.read_config(tmp_path)["train"]["epochs"] == 9
+
+
+def test_only_the_first_rank_writes(tmp_path: Path):
+    second = checkpoint(tmp_path / "run", first=False)
+    assert second.resume() is None
+    second.record(50, loss=0.5)
+    second.save(50, *trained(1.0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_of_metrics_is_whole_as_soon_as_it_is_recorded(tmp_path: Path):
+    recorder = checkpoint(tmp_path)
+    recorder.resume()
+    for step in (50, 100):
+        recorder.record(step, loss=1 / step)
+        last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
+        assert json.loads(last) == {"step": step, "loss": 1 / step}

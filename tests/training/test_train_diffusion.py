@@ -1,0 +1,148 @@
+"""The real program on scikit-learn's 8 x 8 digits: it learns, survives a kill, and says what is wrong."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from genserve import run
+from genserve.data import DataConfig, load, normalise
+from genserve.diffusion import denoising_loss, training_sigmas
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "training/train_diffusion.py"
+SETTINGS = {
+    "data": {"name": "digits"},
+    "net": {"patch": 1, "channels": [16, 32], "attention": [4], "heads": 2, "dropout": 0.1},
+    "augment": {"shift": 1, "flip": True},
+    "batch_size": 32,
+    "epochs": 3,  # of 46 batches
+    "warmup": 20,
+    "lr": 3e-3,
+    "checkpoint_every": 40,
+    "precision": "fp32",
+    "device": "cpu",
+    "threads": 1,
+}
+
+
+def start(directory: Path, name: str, *flags: str, ranks: int = 1, **settings) -> subprocess.Popen[str]:
+    """Start the program in the background, as a user would."""
+    config = directory / f"{name}.yaml"
+    config.write_text(yaml.safe_dump(SETTINGS | {"name": name, "output": str(directory / "runs")} | settings))
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    command = [sys.executable, *launcher, str(PROGRAM), "--config", str(config), *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=directory)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for a program that must succeed and return what it said."""
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return output
+
+
+def fail(process: subprocess.Popen[str]) -> str:
+    """Wait for a program that must fail and return what it said."""
+    output, _ = process.communicate()
+    assert process.returncode not in (0, None), output
+    return output
+
+
+def curve(directory: Path, name: str) -> list[dict[str, float]]:
+    """Return the metrics of a run, apart from the speed, which no two runs share."""
+    records = run.read_metrics(directory / "runs" / name)
+    return [{key: value for key, value in record.items() if key != "images_per_s"} for record in records]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of two finished runs: `unbroken`, and `killed`, which took two processes."""
+    directory = tmp_path_factory.mktemp("training")
+    unbroken, killed = start(directory, "unbroken"), start(directory, "killed")
+    state, metrics = directory / "runs/killed/state.pt", directory / "runs/killed/metrics.jsonl"
+    # the first checkpoint is of step 40, the first metrics are of step 50: kill when the second has outrun the first
+    while not (state.exists() and metrics.stat().st_size > 0):
+        assert killed.poll() is None, killed.communicate()[0]
+        time.sleep(0.002)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL  # and not at its own end
+    assert len(run.read_metrics(directory / "runs/killed")) < 3
+    again = start(directory, "killed")
+    finish(unbroken)
+    output = finish(again)
+    assert " 0/138" not in output  # it went on, it did not begin again
+    return directory
+
+
+def test_a_killed_run_ends_as_an_unbroken_one(runs: Path):
+    """Exactly: the same weights, bit for bit, and the same curve, with dropout and augmentation at work."""
+    weights = [(runs / "runs" / name / "weights.safetensors").read_bytes() for name in ("unbroken", "killed")]
+    assert weights[0] == weights[1]
+    assert curve(runs, "unbroken") == curve(runs, "killed")
+    assert [record["step"] for record in curve(runs, "killed")] == [50, 100, 138]
+    left = {path.name for path in (runs / "runs/unbroken").iterdir()}
+    assert left == {"config.json", "weights.safetensors", "state.pt", "metrics.jsonl", "samples.png"}
+
+
+def test_it_has_learnt_digits_it_never_saw(runs: Path):
+    """With F = 0 the loss is 1, whatever the noise: its targets have unit variance. Knowing the class helps."""
+    denoiser = run.load_denoiser(runs / "runs/unbroken")
+    digits = load(DataConfig(name="digits"), "test")
+    x_0, rng = normalise(digits.x), torch.Generator().manual_seed(0)
+    sigma = training_sigmas(torch.rand(len(digits), generator=rng), -1.2, 1.2)
+    eps = torch.randn(x_0.shape, generator=rng)
+    right, wrong = (
+        denoising_loss(denoiser, x_0, sigma, y, eps, denoiser.std).mean().item()
+        for y in (digits.y, (digits.y + 1) % 10)
+    )
+    assert right < 0.75
+    assert right < wrong
+
+
+def test_what_is_wrong_is_named(runs: Path):
+    """Four mistakes at once, for the start of a program takes seconds; each ends with a word about itself."""
+    before = (runs / "runs/unbroken/weights.safetensors").read_bytes()
+    key = start(runs, "key", learning_rate=1.0)
+    flag = start(runs, "flag", "--learning-rate=1")
+    assert "learning_rate" in fail(key)
+    assert "learning_rate" in fail(flag)
+    other = start(runs, "unbroken", "--net.dropout=0.2", "--lr=1e-3")
+    huge = start(runs, "huge", "--lr=1e30")
+    refusal = fail(other).splitlines()[-1]
+    assert refusal.startswith("error: ")
+    assert "holds another run" in refusal
+    assert "lr was 0.003, is 0.001" in refusal
+    assert (runs / "runs/unbroken/weights.safetensors").read_bytes() == before
+    message = fail(huge).splitlines()[-1]
+    # Adam's first step is as long as its rate, 1e30 / 20; the next forward pass leaves float32 behind
+    assert re.match(r"error: loss (nan|inf) and gradient norm (nan|inf) at step 1, ", message)
+    assert "lr=1e+30" in message  # the configuration
+    assert not (runs / "runs/huge/weights.safetensors").exists()
+
+
+def test_two_ranks_draw_the_curve_of_one(runs: Path):
+    """The same global batch in two halves: only the order of float32 sums differs.
+
+    A sum of 32 losses differs by some 1e-7 of itself. Each of Adam's first steps, which divide a gradient by its own
+    size, may enlarge that; over 60 steps 1e-4 of the loss is what we allow, a tenth of what one other image would do.
+    """
+    same = {"epochs": 2, "max_batches_per_epoch": 30, "net": SETTINGS["net"] | {"dropout": 0.0}}
+    one, two = start(runs, "one", **same), start(runs, "two", ranks=2, **same)
+    finish(one)
+    finish(two)
+    single, double = curve(runs, "one"), curve(runs, "two")
+    assert [record["step"] for record in double] == [50, 60]
+    for key in ("loss", "grad_norm", "lr", "images"):
+        assert [r[key] for r in double] == pytest.approx([r[key] for r in single], rel=1e-4)
+    config = json.loads((runs / "runs/two/config.json").read_text())
+    assert config["train"]["batch_size"] == 32
