@@ -6,7 +6,7 @@
 #   curl -X POST http://127.0.0.1:8080/predictions/diffusion -o out.png
 
 FROM python:3.11-slim-bookworm AS build
-# cpu, or a CUDA version such as cu130: where uv gets torch from
+# cpu, or a CUDA version such as cu130: which build of torch; empty for the package registry's own
 ARG UV_TORCH_BACKEND=cpu
 ARG TORCH=torch==2.12.1
 # a folder of wheels, for a machine that has torch nowhere else
@@ -15,14 +15,14 @@ WORKDIR /app
 ENV VIRTUAL_ENV=/app/.venv
 COPY requirements-uv.txt requirements-docker.txt ./
 RUN python -m venv .venv && .venv/bin/pip install --quiet --require-hashes -r requirements-uv.txt
-RUN .venv/bin/uv pip install --quiet "$TORCH" && env -u UV_TORCH_BACKEND .venv/bin/uv pip install --quiet --require-hashes -r requirements-docker.txt
-COPY pyproject.toml requirements.txt README.md LICENSE ./
+RUN if [ -z "$UV_TORCH_BACKEND" ]; then unset UV_TORCH_BACKEND; fi; .venv/bin/uv pip install --quiet "$TORCH"
+RUN unset UV_TORCH_BACKEND; .venv/bin/uv pip install --quiet --require-hashes -r requirements-docker.txt
+COPY requirements.txt ./
 COPY genserve genserve
 COPY handlers handlers
 COPY scripts scripts
 COPY weights weights
-RUN .venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable . && .venv/bin/python scripts/build_archives \
- && .venv/bin/uv pip uninstall --quiet genserve && .venv/bin/pip uninstall --quiet --yes uv
+RUN .venv/bin/python scripts/build_archives && .venv/bin/pip uninstall --quiet --yes uv
 
 FROM python:3.11-slim-bookworm
 RUN apt-get update && apt-get install -y --no-install-recommends openjdk-17-jre-headless tini && rm -rf /var/lib/apt/lists/* \

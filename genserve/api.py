@@ -1,7 +1,7 @@
 """Every request a server accepts. docs/api.md is made from this file.
 
-A JSON body is taken strictly (4 is a number, "4" is not); form fields and query strings are text and are read as what the
-field is. Whatever is wrong is one `BadRequest` that names the field and says what is allowed.
+A JSON body is taken strictly (4 is a number, "4" is not); form fields and query strings are text and are read
+as what the field is. Whatever is wrong is one `BadRequest` that names the field and says what is allowed.
 """
 
 import json
@@ -22,7 +22,7 @@ FRAMES_MAX = 50  # of an animation
 STRIP_MAX = 10  # noise levels in a filmstrip
 
 
-class BadRequest(ValueError):
+class BadRequest(ValueError):  # noqa: N818 (the name that HTTP gives it)
     """A client's mistake: which field, what is wrong with it, what would be right."""
 
     def __init__(self, field: str, message: str, allowed: str = "") -> None:
@@ -55,9 +55,15 @@ class DiffusionRequest(BaseModel):
     task: Literal["sample", "describe"] = _field(
         "sample", "sample, describe", "`describe` answers with what the model is and what its defaults are"
     )
-    num_samples: int = _field(16, "1 to 64", "images in this answer; with a list of labels, as many as the list", ge=1, le=64)
+    num_samples: int = _field(
+        16, "1 to 64", "images in this answer; with a list of labels, as many as the list", ge=1, le=64
+    )
     seed: int | None = _field(
-        None, f"0 to {SEED_MAX}", "drawn where not given, and returned; the same seed gives the same images", ge=0, le=SEED_MAX
+        None,
+        f"0 to {SEED_MAX}",
+        "drawn where not given, and returned; the same seed gives the same images",
+        ge=0,
+        le=SEED_MAX,
     )
     first_index: int = _field(
         0,
@@ -66,27 +72,45 @@ class DiffusionRequest(BaseModel):
         ge=0,
         le=2**53,
     )
-    steps: int | None = _field(None, "1 to 1000", "steps of the sampler; the model's best where not given", ge=1, le=1000)
+    steps: int | None = _field(
+        None, "1 to 1000", "steps of the sampler; the model's best where not given", ge=1, le=1000
+    )
     sampler: Literal["ddim", "ddpm", "heun", "dpmpp_2m"] | None = _field(
         None, "ddim, ddpm, heun, dpmpp_2m", "the model's best where not given"
     )
-    eta: float = _field(0.0, "0 to 1", "fresh noise of `ddim`: 0 none, 1 as much as `ddpm`; other samplers take 0 only", ge=0, le=1)
+    eta: float = _field(
+        0.0,
+        "0 to 1",
+        "fresh noise of `ddim`: 0 none, 1 as much as `ddpm`; other samplers take 0 only",
+        ge=0,
+        le=1,
+    )
     schedule: Literal["karras", "linear", "cosine", "offset_cosine"] | None = _field(
-        None, "karras, linear, cosine, offset_cosine", "spacing of the noise levels; the model's best where not given"
+        None,
+        "karras, linear, cosine, offset_cosine",
+        "spacing of the noise levels; the model's best where not given",
     )
     label: Label = _field(
-        None, "a class by number or name, or a list with one for each image", "what to draw; anything where not given"
+        None,
+        "a class by number or name, or a list with one for each image",
+        "what to draw; anything where not given",
     )
     guidance: float | None = _field(
-        None, "0 to 20", "weight of the class: 1 is the model itself, more is more typical; needs `label`", ge=0, le=20
+        None,
+        "0 to 20",
+        "weight of the class: 1 is the model itself, more is more typical; needs `label`",
+        ge=0,
+        le=20,
     )
     format: Literal["png", "json", "npy", "zip", "filmstrip", "gif"] = _field(
         "png",
         "png, json, npy, zip, filmstrip, gif",
-        "`png` one grid; `json` a base64 PNG an image; `npy` uint8 (N, H, W, C); `zip` of PNGs; `filmstrip` a row an image, "
-        "noise to picture; `gif` the same as an animation",
+        "`png` one grid; `json` a base64 PNG an image; `npy` uint8 (N, H, W, C); `zip` of PNGs; "
+        "`filmstrip` a row an image, noise to picture; `gif` the same as an animation",
     )
-    columns: int | None = _field(None, "1 to 64", "of the grid (`png`, `gif`); as square as possible where not given", ge=1, le=64)
+    columns: int | None = _field(
+        None, "1 to 64", "of the grid (`png`, `gif`); as square as possible where not given", ge=1, le=64
+    )
     scale: int = _field(1, "1 to 16", "enlargement of every pixel, for the eye", ge=1, le=16)
 
     @property
@@ -95,20 +119,26 @@ class DiffusionRequest(BaseModel):
         return range(self.first_index, self.first_index + self.num_samples)
 
     def resolved(self, spec: Spec) -> "DiffusionRequest":
-        """Return the request with every open field filled in for this model; `label` becomes one number an image, or none.
+        """Return the request with every open field filled in; `label` becomes one number an image, or none.
 
         Raises:
             BadRequest: a field does not fit the model or another field.
         """
         filled: dict[str, Any] = {
-            "seed": secrets.randbelow(2**53) if self.seed is None else self.seed,  # exact in every JSON reader
+            "seed": secrets.randbelow(2**53)
+            if self.seed is None
+            else self.seed,  # exact in every JSON reader
             "steps": self.steps or spec.steps,
             "sampler": self.sampler or spec.sampler,
             "schedule": self.schedule or spec.schedule,
         }
         if isinstance(self.label, list):
             if "num_samples" in self.model_fields_set and len(self.label) != self.num_samples:
-                raise BadRequest("label", f"{len(self.label)} labels for {self.num_samples} images", "one, or one for each image")
+                raise BadRequest(
+                    "label",
+                    f"{len(self.label)} labels for {self.num_samples} images",
+                    "one, or one for each image",
+                )
             filled["num_samples"] = len(self.label)
         n = filled.get("num_samples", self.num_samples)
         if not 1 <= n <= 64:
@@ -117,14 +147,20 @@ class DiffusionRequest(BaseModel):
             each = self.label if isinstance(self.label, list) else [self.label] * n
             filled["label"] = [_class(value, spec) for value in each]
         if self.guidance is not None and self.guidance != 1 and self.label is None:
-            raise BadRequest("guidance", "guidance pulls toward a class, and no label is given", "1, or a label beside it")
-        filled["guidance"] = (spec.guidance if self.label is not None else 1.0) if self.guidance is None else self.guidance
+            raise BadRequest(
+                "guidance", "guidance pulls toward a class, and no label is given", "1, or a label beside it"
+            )
+        filled["guidance"] = (
+            (spec.guidance if self.label is not None else 1.0) if self.guidance is None else self.guidance
+        )
         if self.eta and filled["sampler"] != "ddim":
             raise BadRequest("eta", f"{filled['sampler']} takes no eta", "0, or sampler ddim")
         try:
             levels(filled["schedule"], filled["steps"], spec.sigma_min, spec.sigma_max)
         except ValueError as error:
-            raise BadRequest("steps", str(error), f"fewer steps, or another schedule than {filled['schedule']}") from error
+            raise BadRequest(
+                "steps", str(error), f"fewer steps, or another schedule than {filled['schedule']}"
+            ) from error
         if self.columns is not None and self.format not in ("png", "gif"):
             raise BadRequest("columns", f"a {self.format} has no grid", "only with format png or gif")
         request = self.model_copy(update=filled)
@@ -139,22 +175,35 @@ class DiffusionRequest(BaseModel):
             raise BadRequest(
                 "steps",
                 f"{self.num_samples} images at {self.steps} steps take {work} network evaluations",
-                f"at most {WORK_MAX} in one request: fewer steps or fewer images (further ones by first_index)",
+                f"at most {WORK_MAX} in one request: fewer steps, or fewer images (more by first_index)",
             )
 
     def _check_size(self, spec: Spec) -> None:
         """Refuse pictures nobody could open."""
         c, h, w = spec.shape
-        across = STRIP_MAX if self.format == "filmstrip" else min(self.num_samples, self.columns or math.isqrt(self.num_samples - 1) + 1)
+        across = (
+            STRIP_MAX
+            if self.format == "filmstrip"
+            else min(self.num_samples, self.columns or math.isqrt(self.num_samples - 1) + 1)
+        )
         down = self.num_samples if self.format == "filmstrip" else math.ceil(self.num_samples / across)
         pixels = across * down * h * w * self.scale**2 * (FRAMES_MAX if self.format == "gif" else 1)
         if pixels * c > PIXELS_MAX:
-            raise BadRequest("scale", "the answer would have too many pixels", f"at most {PIXELS_MAX} in all: fewer samples or a smaller scale")
+            raise BadRequest(
+                "scale",
+                "the answer would have too many pixels",
+                f"at most {PIXELS_MAX} in all: fewer samples or a smaller scale",
+            )
 
     @property
     def evaluations(self) -> int:
-        """How often the sampler will ask the model, without guidance; only of a resolved request."""
-        assert self.sampler is not None and self.steps is not None
+        """How often the sampler will ask the model, without guidance; of a resolved request.
+
+        Raises:
+            ValueError: the request is not resolved.
+        """
+        if self.sampler is None or self.steps is None:
+            raise ValueError("resolve the request first")
         return evaluations(self.sampler, self.steps)
 
     def settings(self, spec: Spec) -> dict[str, Any]:
@@ -171,7 +220,11 @@ class DiffusionRequest(BaseModel):
 
 def _class(value: int | str, spec: Spec) -> int:
     """Return a class's number."""
-    allowed = f"0 to {len(spec.classes) - 1}, or {', '.join(spec.classes[:20])}" if spec.classes else "none: this model has no classes"
+    allowed = (
+        f"0 to {len(spec.classes) - 1}, or {', '.join(spec.classes[:20])}"
+        if spec.classes
+        else "none: this model has no classes"
+    )
     if isinstance(value, str):
         if value in spec.classes:
             return spec.classes.index(value)
@@ -201,5 +254,7 @@ def parse(kind: type[DiffusionRequest], fields: dict[str, Any], text: bool) -> D
             raise BadRequest(name[:40], "there is no such field", ", ".join(kind.model_fields)) from None
         extra = kind.model_fields[name].json_schema_extra
         assert isinstance(extra, dict)
-        message = "wrong type" if name == "label" else problem["msg"]  # of a union: one message for all its members
+        message = (
+            "wrong type" if name == "label" else problem["msg"]
+        )  # of a union: one message for all its members
         raise BadRequest(name, message, str(extra["allowed"])) from None

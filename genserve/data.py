@@ -1,7 +1,7 @@
-"""Data sets as one uint8 tensor in memory: MNIST, Fashion-MNIST, CIFAR-10, Caltech-101, a folder of images, small digits.
+"""Data sets as one uint8 tensor in memory: (Fashion-)MNIST, CIFAR-10, Caltech-101, small digits, a folder.
 
-Which images make batch k of a run is a function of (seed, k), so that a resumed run and a run on several ranks see what
-an unbroken run on one sees.
+Which images make batch k of a run is a function of (seed, k), so that a resumed run and a run on several
+ranks see what an unbroken run on one sees.
 """
 
 from collections.abc import Callable, Iterable
@@ -43,8 +43,8 @@ class DataConfig:
 
     Args:
         name: mnist, fashion-mnist, cifar10, caltech101, digits (8 x 8, comes with scikit-learn) or folder.
-        root: where the files are or are downloaded to; for `folder` the folder itself, with train/CLASS/*.png and
-            test/CLASS/*.png, or CLASS/*.png, or *.png without classes.
+        root: where the files are or are downloaded to; for `folder` the folder itself, with train/CLASS/*.png
+            and test/CLASS/*.png, or CLASS/*.png, or *.png without classes.
         size: side in pixels to resize to (squares are cut from the centre); none keeps the data's own.
         channels: 1 gray or 3 colour; none keeps the data's own.
         download: fetch what is missing, where there is a network.
@@ -111,7 +111,7 @@ def batch_indices(n: int, batch_size: int, batches_per_epoch: int, seed: int, st
 
 
 def shifted(x: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Return each image moved by up to `pixels` in both directions, its border repeated; x is (B, C, H, W)."""
+    """Return each image moved by up to `pixels` both ways, its border repeated; x is (B, C, H, W)."""
     b, _, h, w = x.shape
     move = torch.randint(-pixels, pixels + 1, (2, b, 1), generator=generator, device=x.device)
     rows = (torch.arange(h, device=x.device) + move[0]).clamp(0, h - 1)
@@ -126,7 +126,7 @@ def flipped(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(coin, x.flip(-1), x)
 
 
-# ---- readers -------------------------------------------------------------------------------------------------------
+# ---- readers -----------------------------------------------------------------------------------------------
 
 
 def _torchvision(dataset: str, config: DataConfig, **arguments: Any) -> Any:
@@ -165,10 +165,8 @@ def _digits(config: DataConfig, split: str) -> ImageSet:
 def _caltech(config: DataConfig, split: str) -> ImageSet:
     found = _torchvision("Caltech101", config)
     picked = [i for i in range(len(found)) if (i % 10 == 9) == (split == "test")]
-    files = [
-        Path(found.root) / "101_ObjectCategories" / found.categories[found.y[i]] / f"image_{found.index[i]:04d}.jpg"
-        for i in picked
-    ]
+    base = Path(found.root) / "101_ObjectCategories"
+    files = [base / found.categories[found.y[i]] / f"image_{found.index[i]:04d}.jpg" for i in picked]
     return _files(files, [found.y[i] for i in picked], tuple(found.categories), config)
 
 
@@ -176,7 +174,9 @@ def _folder(config: DataConfig, split: str) -> ImageSet:
     root = Path(config.root)
     base = root / split if (root / split).is_dir() else root
     if split == "test" and base == root:
-        raise FileNotFoundError(f"{root} has no folder test: a folder of images is split into train/ and test/")
+        raise FileNotFoundError(
+            f"{root} has no folder test: a folder of images is split into train/ and test/"
+        )
     named = root / "train" if (root / "train").is_dir() else base  # train alone says which number a class has
     classes = _folders(named)
     if unknown := [name for name in _folders(base) if name not in classes and _pictures(base / name)]:
@@ -197,8 +197,10 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
 
 
-def _files(files: Iterable[Path], labels: list[int], classes: tuple[str, ...], config: DataConfig) -> ImageSet:
-    """Read, crop and resize pictures of any size; the first one decides what the configuration leaves open."""
+def _files(
+    files: Iterable[Path], labels: list[int], classes: tuple[str, ...], config: DataConfig
+) -> ImageSet:
+    """Read, crop and resize pictures; the first one decides what the configuration leaves open."""
     rows = []
     size, channels = config.size, config.channels
     for path in files:
@@ -212,7 +214,8 @@ def _files(files: Iterable[Path], labels: list[int], classes: tuple[str, ...], c
         size = size or min(picture.size)
         if picture.size != (size, size):
             picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
-        rows.append(torch.from_numpy(np.asarray(picture).reshape(size, size, channels).copy()).permute(2, 0, 1))
+        pixels = np.asarray(picture).reshape(size, size, channels)
+        rows.append(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
     return ImageSet(torch.stack(rows), torch.tensor(labels), classes)
 
 

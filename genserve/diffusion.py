@@ -32,7 +32,7 @@ class Query(NamedTuple):
 
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_t, sigma, y) -> E[x_0 | x_t], all as in Query
 Sampler = Generator[Query, Tensor, Tensor]
-See = Callable[[Query, Tensor], None]  # is shown a query and the model's answer to it, the current guess of x_0
+See = Callable[[Query, Tensor], None]  # is shown a query and its answer, the current guess of x_0
 
 
 @torch.no_grad()
@@ -47,7 +47,7 @@ def run(sampler: Sampler, model: Model) -> Tensor:
             return x_0
 
 
-# ---- samplers ------------------------------------------------------------------------------------------------------
+# ---- samplers ----------------------------------------------------------------------------------------------
 # x_t is (B, C, H, W) at sigmas[0]; sigmas (n + 1,) fall to 0; y is (B,).
 
 
@@ -92,7 +92,7 @@ def heun(x_t: Tensor, sigmas: Tensor, y: Tensor) -> Sampler:
 
 
 def dpmpp_2m(x_t: Tensor, sigmas: Tensor, y: Tensor) -> Sampler:
-    """DPM-Solver++(2M): second order, one evaluation a step; nfe = n. The last step, to sigma = 0, is the answer itself.
+    """DPM-Solver++(2M): second order, one evaluation a step; nfe = n. The last step returns the answer.
 
     Source: Lu et al. 2022 (arXiv:2211.01095), algorithm 2, with alpha = 1 and lambda = -log sigma.
     """
@@ -105,7 +105,8 @@ def dpmpp_2m(x_t: Tensor, sigmas: Tensor, y: Tensor) -> Sampler:
         ahead = x_0
         if before is not None:
             x_0_before, h_before = before
-            ahead = x_0 + h / (2 * h_before) * (x_0 - x_0_before)  # x_0 extrapolated to the middle of the step
+            # x_0 extrapolated to the middle of the step
+            ahead = x_0 + h / (2 * h_before) * (x_0 - x_0_before)
         ratio = sigma_next / sigma
         x_t = ratio * x_t + (1 - ratio) * ahead
         before = x_0, h
@@ -140,14 +141,14 @@ def evaluations(name: str, n: int) -> int:
     return 2 * n - 1 if name == "heun" else n
 
 
-# ---- samplers around samplers --------------------------------------------------------------------------------------
+# ---- samplers around samplers ------------------------------------------------------------------------------
 
 
 def guided(sampler: Sampler, guidance: float, no_class: int) -> Sampler:
-    """Classifier-free guidance: each query goes out with and without class, and comes back combined; nfe doubles.
+    """Classifier-free guidance: a query goes out with and without class and comes back combined; nfe doubles.
 
     Args:
-        guidance: w in D_w = D(no class) + w (D(class) - D(no class)); 1 is the class-conditional model itself.
+        guidance: w in D_w = D(no class) + w (D(class) - D(no class)); 1 is the conditional model itself.
         no_class: the y that means "no class", n_classes of the model.
 
     Source: Ho & Salimans 2022 (arXiv:2207.12598); w here is 1 + w there.
@@ -178,14 +179,14 @@ def watched(sampler: Sampler, see: See) -> Sampler:
         return result
 
 
-# ---- the trained denoiser ------------------------------------------------------------------------------------------
+# ---- the trained denoiser ----------------------------------------------------------------------------------
 
 
 class Denoiser(nn.Module):
     """D(x, sigma, y) = mean + c_skip (x - mean) + c_out F(c_in (x - mean), ln(sigma) / 4, y).
 
-    F then sees inputs and is asked for targets of unit variance at every noise level. Subtracting the data's mean
-    matters where it is far from 0: on MNIST it is -0.74.
+    F then sees inputs and is asked for targets of unit variance at every noise level. Subtracting the data's
+    mean matters where it is far from 0: on MNIST it is -0.74.
 
     Args:
         net: F, (x (B, C, H, W), c_noise (B,), y (B,)) -> (B, C, H, W).
@@ -208,14 +209,16 @@ class Denoiser(nn.Module):
         total = (s**2 + self.std**2).sqrt()
         centred = x - self.mean
         out = self.net(centred / total, sigma.log() / 4, y).to(x.dtype)
-        return self.mean + (self.std / total) ** 2 * centred + (s * self.std / total) * out
+        x_0: Tensor = self.mean + (self.std / total) ** 2 * centred + (s * self.std / total) * out
+        return x_0
 
 
 def denoising_loss(model: Model, x_0: Tensor, sigma: Tensor, y: Tensor, eps: Tensor, std: float) -> Tensor:
-    """Return the denoising error of each image, (B,), weighted so that F's squared error counts alike at every sigma.
+    """Return the denoising error of each image, (B,), weighted so that F's error counts alike at every sigma.
 
     Args:
-        x_0: (B, C, H, W), data in [-1, 1];  sigma, y: (B,);  eps: standard normal like x_0;  std: of the data.
+        x_0: (B, C, H, W), data in [-1, 1];  sigma, y: (B,);  eps: standard normal like x_0;
+        std: of the data.
 
     Source: Karras et al. 2022, eq. (2) with the weight of table 1.
     """
@@ -225,7 +228,7 @@ def denoising_loss(model: Model, x_0: Tensor, sigma: Tensor, y: Tensor, eps: Ten
 
 
 def training_sigmas(u: Tensor, p_mean: float, p_std: float) -> Tensor:
-    """Return noise levels, (B,), with ln sigma ~ N(p_mean, p_std**2), stratified: one from each of B equal quantiles.
+    """Return noise levels, (B,), ln sigma ~ N(p_mean, p_std**2), one from each of B equal quantiles.
 
     Args:
         u: (B,) uniform in [0, 1); shuffled strata come from the order of the images, which is already random.

@@ -1,7 +1,7 @@
 """Many samplers, one batched evaluation a tick.
 
-Every open sampler has yielded a query. A tick gathers them all, whatever their kind, step, class or number of images,
-asks the model once (in parts of at most `budget` images) and sends each sampler its own rows of the answer.
+Every open sampler has yielded a query. A tick gathers them all, whatever their kind, step, class or number of
+images, asks the model once (in parts of at most `budget` images) and sends each sampler its own rows.
 """
 
 from collections.abc import Hashable
@@ -73,7 +73,7 @@ class Engine:
     def tick(self) -> list[Finished]:
         """Evaluate every open query once and return the samplers that ended by it.
 
-        A fault of the model ends every open sampler with that error; the engine goes on with what is admitted next.
+        A fault of the model ends every open sampler with that error; what is admitted next is not touched.
         """
         queries = [entry.query for entry in self._open.values()]
         if queries:

@@ -66,7 +66,7 @@ def png(pixels: Pixels) -> bytes:
 
 
 def gif(frames: Sequence[Pixels], milliseconds: int = 80, hold: int = 1500) -> bytes:
-    """Encode equal (H, W, C) frames as an endless animation that rests on the last one for `hold` milliseconds."""
+    """Encode equal (H, W, C) frames as an endless animation; the last one rests for `hold` milliseconds."""
     first, *rest = (picture(frame).convert("L" if frame.shape[-1] == 1 else "RGB") for frame in frames)
     buffer = io.BytesIO()
     durations = [milliseconds] * len(rest) + [hold]

@@ -1,8 +1,8 @@
 """One stream of random numbers per image, so that an image never depends on its neighbours.
 
-Image k of seed s draws from Philox-4x64 (Salmon et al. 2011) under the 128-bit key (s, k). Distinct keys are distinct
-streams by construction. A torch CPU generator would not do: it keeps 32 bits of its seed, so two of 100,000 images would
-be equal more often than not.
+Image k of seed s draws from Philox-4x64 (Salmon et al. 2011) under the 128-bit key (s, k). Distinct keys are
+distinct streams by construction. A torch CPU generator would not do: it keeps 32 bits of its seed, so two of
+100,000 images would be equal more often than not.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ SEED_MAX = 2**63 - 1
 
 
 class Streams:
-    """Standard normal noise for the images `indices` of `seed`; row i of every draw comes from image i's own stream.
+    """Standard normal noise for the images `indices` of `seed`; row i of a draw is from image i's own stream.
 
     Raises:
         ValueError: the seed or an index is outside 0 to 2**63 - 1.
@@ -35,7 +35,7 @@ class Streams:
         return len(self._streams)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return fresh noise like x, (B, ...) with B = len(self). Drawn in float32 on the CPU, whatever x is."""
+        """Return fresh noise like x, (B, ...) with B = len(self), drawn in float32 on the CPU."""
         if len(x) != len(self._streams):
             raise ValueError(f"{len(self._streams)} streams cannot fill a batch of {len(x)}")
         rows = np.stack([stream.standard_normal(x.shape[1:], np.float32) for stream in self._streams])

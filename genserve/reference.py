@@ -107,7 +107,7 @@ class Reference:
         return {name: (self.test.x[i], None if y is None else y[i]) for name, i in picked.items()}
 
     def _in_fair_shares(self, n: int) -> Tensor:
-        """Return which held-out images make n with classes in the training set's shares, until one runs out."""
+        """Return which held-out images make n of classes in the training set's shares, till one runs out."""
         assert self.test is not None
         shares = self.stats.class_counts.double() / self.stats.class_counts.sum()
         there = self.test.y.bincount(minlength=len(shares))

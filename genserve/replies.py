@@ -25,7 +25,7 @@ TYPES = {
 
 @dataclass
 class Reply:
-    """One answer, ready to be sent. Headers are built from numbers and our own words only, never from a client's text."""
+    """One answer, ready to be sent. Headers hold numbers and our own words, never a client's text."""
 
     body: bytes
     content_type: str
@@ -45,7 +45,7 @@ def failure(message: str) -> Reply:
 
 
 class Film:
-    """Remembers a few moments of a sampler, evenly spaced: x_t in the variance-preserving picture, noise to image.
+    """Remembers a few moments of a sampler, evenly spaced: x_t in the variance-preserving picture.
 
     Args:
         total: how many queries the sampler will make.
@@ -91,7 +91,9 @@ def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film) -
         case "npy":
             body = images.npy(pixels)
         case "zip":
-            body = images.zipped({f"{k + 1:05}.png": images.png(p) for k, p in zip(request.indices, pixels, strict=True)})
+            body = images.zipped(
+                {f"{k + 1:05}.png": images.png(p) for k, p in zip(request.indices, pixels, strict=True)}
+            )
         case "json":
             body = _listing(request, spec, pixels, ended.nfe)
     headers = {
@@ -106,7 +108,12 @@ def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film) -
 def _listing(request: DiffusionRequest, spec: Spec, pixels: images.Pixels, nfe: int) -> bytes:
     labels = request.label if isinstance(request.label, list) else [None] * len(pixels)
     rows = [
-        {"index": index, "seed": request.seed, "label": label, "png": base64.b64encode(images.png(p)).decode()}
+        {
+            "index": index,
+            "seed": request.seed,
+            "label": label,
+            "png": base64.b64encode(images.png(p)).decode(),
+        }
         for index, label, p in zip(request.indices, labels, pixels, strict=True)
     ]
     value = {"images": rows, "seed": request.seed, "nfe": nfe, "settings": request.settings(spec)}

@@ -6,7 +6,8 @@
     metrics.jsonl        one JSON object a line
     samples.png          a picture
 
-Every write goes to a neighbour first and is renamed into place: a reader sees the old file or the new one, never half of one.
+Every write goes to a neighbour first and is renamed into place: a reader sees the old file or the new one,
+never half of one.
 """
 
 import json
@@ -90,7 +91,7 @@ def model_config(directory: Path) -> ModelConfig:
 
 
 def load_denoiser(directory: Path) -> Denoiser:
-    """Return a run's EMA denoiser, in eval mode and without gradients, on the CPU; raises as `read_config`."""
+    """Return a run's EMA denoiser, in eval mode, without gradients, on the CPU; raises as `read_config`."""
     denoiser = model_config(directory).build()
     denoiser.load_state_dict(safetensors.torch.load_file(directory / "weights.safetensors"))
     return denoiser.eval().requires_grad_(False)

@@ -1,7 +1,8 @@
 """Schedules: falling noise levels sigma that end in 0, (n + 1,) float64, in the data's units ([-1, 1]).
 
-The papers name schedules in three clocks. All are one: with alpha_bar the share of signal in the variance-preserving
-picture sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps, dividing by sqrt(alpha_bar) gives x_0 + sigma eps with
+The papers name schedules in three clocks. All are one: with alpha_bar the share of signal in the
+variance-preserving picture sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps, dividing by sqrt(alpha_bar) gives
+x_0 + sigma eps with
 
     sigma = sqrt(1 / alpha_bar - 1),    alpha_bar = 1 / (1 + sigma**2).
 """
@@ -71,7 +72,7 @@ def cosine(
     Raises:
         ValueError: n is not in 1 to the number of levels.
 
-    Source: Nichol & Dhariwal 2021 (arXiv:2102.09672), eq. (17), beta clipped as there; sub-sequence by `trailing`.
+    Source: Nichol & Dhariwal 2021 (arXiv:2102.09672), eq. (17), beta clipped as there; picked by `trailing`.
     """
     t = torch.arange(T + 1, dtype=torch.float64)
     f = torch.cos((t / T + s) / (1 + s) * math.pi / 2) ** 2
@@ -131,5 +132,6 @@ def levels(schedule: str, n: int, sigma_min: float, sigma_max: float) -> Tensor:
         case "cosine":
             return cosine(n, sigma_max=sigma_max)
         case "offset_cosine":
-            return offset_cosine(n, min_signal=max(0.02, math.sqrt(float(alpha_bar_of(torch.tensor(sigma_max))))))
+            signal = 1 / math.hypot(1, sigma_max)  # of the model's noisiest level
+            return offset_cosine(n, min_signal=max(0.02, signal))
     raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")

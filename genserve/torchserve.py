@@ -1,8 +1,8 @@
 """TorchServe's side of every handler: rows in, replies out, and a bad row costs nobody else anything.
 
-The host calls `handle(data, context)` with one dict a request and wants as many answers back. How a client's fields
-arrive depends on how it sent them: a dict under "body" for JSON, raw bytes for anything else, separate fields for forms
-and query strings.
+The host calls `handle(data, context)` with one dict a request and wants as many answers back. How a client's
+fields arrive depends on how it sent them: a dict under "body" for JSON, raw bytes for anything else, separate
+fields for forms and query strings.
 """
 
 import json
@@ -33,6 +33,8 @@ def fields_of(row: dict[str, Any], headers: dict[str, str]) -> tuple[dict[str, A
     Raises:
         BadRequest: the body is not a JSON object, or cannot be read at all, or fields come beside it.
     """
+    if headers.get("explain") == "True":  # the host's own header, on /explanations
+        raise BadRequest("task", "this model explains nothing", "POST /predictions")
     row = dict(row)
     body = row.pop("body", None)
     text = {name: _text(value) for name, value in row.items() if name != "model_name"}
@@ -41,8 +43,12 @@ def fields_of(row: dict[str, Any], headers: dict[str, str]) -> tuple[dict[str, A
     if body is None:
         sent = {name.lower(): value for name, value in headers.items()}
         if not text and sent.get("content-length", "0") != "0":
-            # What `curl -d '{...}'` sends without a content type is no form, and the host hands nothing of it over.
-            raise BadRequest("body", "the body is neither JSON nor form fields", "a JSON body wants Content-Type: application/json")
+            # `curl -d '{...}'` without a content type is taken for a form, of which the host finds no field.
+            raise BadRequest(
+                "body",
+                "the body is neither JSON nor form fields",
+                "a JSON body wants Content-Type: application/json",
+            )
         return text, True
     if not isinstance(body, dict):
         raise BadRequest("body", "the body is not a JSON object", 'a JSON object, such as {"num_samples": 4}')
@@ -60,14 +66,16 @@ def _json(body: bytes | bytearray | str) -> Any:
         return json.loads(body)
     except ValueError:
         raise BadRequest(
-            "body", "the body is not JSON", 'nothing, form fields, or a JSON object such as {"num_samples": 4}'
+            "body",
+            "the body is not JSON",
+            'nothing, form fields, or a JSON object such as {"num_samples": 4}',
         ) from None
 
 
 class EngineHandler:
     """A handler of one family: the subclass says which requests it takes and which sampler answers one.
 
-    The engine runs a batch of rows together, whatever their settings, to the end of the longest (mode `batched`).
+    The engine runs a batch of rows together, whatever their settings, to the end of the longest.
     """
 
     Request: ClassVar[type[DiffusionRequest]]
@@ -89,7 +97,11 @@ class EngineHandler:
         torch.set_num_threads(settings.get("threads") or max(1, cores // config.get("minWorkers", 1)))
         self.version = str(context.manifest["model"]["modelVersion"])
         directory = Path(context.system_properties["model_dir"])
-        self.load(directory, torch.device("cuda", int(gpu)) if use_gpu else torch.device("cpu"), settings.get("budget", 64))
+        self.load(
+            directory,
+            torch.device("cuda", int(gpu)) if use_gpu else torch.device("cpu"),
+            settings.get("budget", 64),
+        )
 
     def load(self, directory: Path, device: torch.device, budget: int = 64) -> None:
         """Load model.pt and model.json, and evaluate a little, so that the first client does not wait for it.
@@ -128,7 +140,7 @@ class EngineHandler:
         return [reply.body for reply in replies]
 
     def replies(self, data: list[dict[str, Any]], headers: list[dict[str, str]]) -> list[Reply]:
-        """Answer a batch of rows with their request headers, in their order; each succeeds or fails by itself."""
+        """Answer a batch of rows and their headers, in their order; each succeeds or fails by itself."""
         started = time.perf_counter()
         replies: list[Reply | None] = [None] * len(data)
         admitted: dict[Hashable, tuple[int, DiffusionRequest, Film]] = {}

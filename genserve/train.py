@@ -1,4 +1,4 @@
-"""What every training program needs around its loop: the command line, ranks, learning rate, EMA, progress, checkpoints.
+"""What every training program needs around its loop: command line, ranks, learning rate, EMA, checkpoints.
 
 The loop itself stays in training/train_*.py, in plain sight.
 """
@@ -27,11 +27,19 @@ log = logging.getLogger(__name__)
 Config = TypeVar("Config")
 
 # What may change when a run is taken up again: how long, how often and where, never what is learnt.
-FREE = {"epochs", "max_batches_per_epoch", "sample_every", "checkpoint_every", "tensorboard", "threads", "device"}
+FREE = {
+    "epochs",
+    "max_batches_per_epoch",
+    "sample_every",
+    "checkpoint_every",
+    "tensorboard",
+    "threads",
+    "device",
+}
 
 
 def flags(argv: list[str]) -> list[str]:
-    """Return the command line with the dashes inside flag names as underscores: --batch-size is --batch_size."""
+    """Return the command line with underscores for the dashes inside flag names: --a-b is --a_b."""
     words = [word.partition("=") if word.startswith("--") else ("", "", word) for word in argv]
     return [name.replace("-", "_").replace("__", "--", 1) + equals + value for name, equals, value in words]
 
@@ -39,8 +47,8 @@ def flags(argv: list[str]) -> list[str]:
 def configure(program: Callable[[Config], None], kind: type[Config], description: str) -> None:
     """Read a config from YAML (`--config FILE`) and flags, then run the program with it.
 
-    Every field of the dataclass is a flag, nested ones with a dot, dashes or underscores alike; an unknown key is an error.
-    A failure the user can mend ends in one line, not in a traceback.
+    Every field of the dataclass is a flag, nested ones with a dot, dashes or underscores alike; an unknown
+    key is an error. A failure the user can mend ends in one line, not in a traceback.
     """
     from jsonargparse import ArgumentParser
 
@@ -98,7 +106,7 @@ def join_ranks(device: str) -> Ranks:
 
 
 def leave_ranks() -> None:
-    """Leave the group. Call it where no model or optimiser is alive: gloo's threads abort the process otherwise."""
+    """Leave the group, where no model or optimiser is alive: gloo's threads abort the process otherwise."""
     if dist.is_initialized():
         gc.collect()
         dist.barrier()
@@ -106,19 +114,19 @@ def leave_ranks() -> None:
 
 
 def generator(seed: int, step: int, device: torch.device) -> torch.Generator:
-    """Return the random numbers of one step, so that a resumed run draws what an unbroken one would have drawn."""
+    """Return the random numbers of one step: a resumed run draws what an unbroken one would have drawn."""
     mixed = int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
     return torch.Generator(device).manual_seed(mixed)
 
 
 def seed_dropout(seed: int, step: int, rank: int) -> None:
-    """Seed what dropout draws from, torch's own generator: as `generator`, and with masks of its own for each rank."""
-    mixed = int(np.random.SeedSequence([seed, step, rank + 1]).generate_state(1)[0])  # a last 0 would count as none
-    torch.manual_seed(mixed)
+    """Seed what dropout draws from, torch's own generator: as `generator`, and each rank its own masks."""
+    # rank + 1, because SeedSequence cannot tell a last 0 from nothing
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank + 1]).generate_state(1)[0]))
 
 
 def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:
-    """Return the rate at a step: a linear rise over `warmup` steps, then half a cosine down to 0 at `total`."""
+    """Return the rate at a step: a linear rise over `warmup` steps, then half a cosine to 0 at `total`."""
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
@@ -126,7 +134,7 @@ def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move the EMA weights toward the model's. The decay warms up, so that the random start is soon forgotten."""
+    """Move the EMA toward the model. The decay warms up, so that the random start is soon forgotten."""
     decay = min(decay, 1 - 1 / (1 + 0.1 * (step + 1)))
     torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
 
@@ -169,8 +177,9 @@ class Checkpoint:
                 if key not in FREE and before["train"].get(key) != now["train"].get(key)
             )
             if changed:
+                what = "; ".join(changed)
                 raise ValueError(
-                    f"{self.directory} holds another run ({'; '.join(changed)}): give another --name or remove it"
+                    f"{self.directory} holds another run ({what}): give another --name or remove it"
                 )
             state = torch.load(state_file, map_location="cpu", weights_only=True)
         if self.first:
@@ -196,5 +205,10 @@ class Checkpoint:
         if not self.first:
             return
         run.write_weights(self.directory / "weights.safetensors", ema.state_dict())
-        state = {"step": step, "model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {
+            "step": step,
+            "model": model.state_dict(),
+            "ema": ema.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
         run.save_state(self.directory / "state.pt", state)

@@ -1,7 +1,7 @@
-"""The UNet F of a denoiser: residual blocks with concatenated skips, attention where asked, scale and shift by sigma.
+"""The UNet F of a denoiser: residual blocks, concatenated skips, attention, scale and shift by sigma.
 
-A `patch` of 2 folds each 2 x 2 square of pixels into channels first (space to depth), so that the widest convolutions run
-on a quarter of the positions: the largest single saving on a CPU.
+A `patch` of 2 folds each 2 x 2 square of pixels into channels first (space to depth), so that the widest
+convolutions run on a quarter of the positions: the largest single saving on a CPU.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,9 @@ def norm(channels: int) -> nn.GroupNorm:
 
 
 class Fourier(nn.Module):
-    """Sines and cosines of c_noise at fixed frequencies, (B,) -> (B, dim); Tancik et al. 2020 (arXiv:2006.10739)."""
+    """Sines and cosines of c_noise, (B,) -> (B, dim); Tancik et al. 2020, arXiv:2006.10739."""
+
+    frequencies: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -54,7 +56,8 @@ class Block(nn.Module):
         scale, shift = self.modulate(emb).unsqueeze(-1).unsqueeze(-1).chunk(2, dim=1)
         h = self.conv_1(F.silu(self.norm_1(x)))
         h = F.silu(self.norm_2(h) * (1 + scale) + shift)
-        return self.skip(x) + self.conv_2(self.dropout(h))
+        out: Tensor = self.skip(x) + self.conv_2(self.dropout(h))
+        return out
 
 
 class Attention(nn.Module):
@@ -70,9 +73,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).unbind(1)
-        # Written out: on a CPU the fused kernel's backward pass takes a quarter of a whole training step at 7 x 7.
+        # Written out: on a CPU the fused kernel's backward pass takes a quarter of a training step at 7 x 7.
         weights = torch.softmax((q.transpose(2, 3) @ k).float() * (c // self.heads) ** -0.5, dim=-1)
-        return x + self.out((v @ weights.to(v.dtype).transpose(2, 3)).reshape(b, c, h, w))
+        mixed = (v @ weights.to(v.dtype).transpose(2, 3)).reshape(b, c, h, w)
+        out: Tensor = x + self.out(mixed)
+        return out
 
 
 class Stage(nn.Module):
@@ -84,7 +89,8 @@ class Stage(nn.Module):
         self.attention = Attention(c_out, heads) if heads else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        return self.attention(self.block(x, emb))
+        out: Tensor = self.attention(self.block(x, emb))
+        return out
 
 
 class UNet(nn.Module):
@@ -104,7 +110,7 @@ class UNet(nn.Module):
         ValueError: the image does not divide into the levels, an attention resolution does not occur, or a
             width is not a multiple of the heads.
 
-    Source: Ho et al. 2020, appendix B; scale and shift of Dhariwal & Nichol 2021 (arXiv:2105.05233), section 3.
+    Source: Ho et al. 2020, appendix B; scale and shift of Dhariwal & Nichol 2021 (arXiv:2105.05233), sec. 3.
     """
 
     def __init__(
@@ -173,14 +179,15 @@ class UNet(nn.Module):
         emb = F.silu(self.embed_noise(c_noise) + self.embed_class(y))
         h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         skips: list[Tensor] = []
-        for stages, shrink in zip(self.down, self.shrink):  # noqa: B905 (TorchScript's zip has no strict)
-            for stage in stages:
+        # TorchScript's zip has no strict, and unlike mypy it knows what is in a ModuleList of ModuleLists
+        for stages, shrink in zip(self.down, self.shrink):  # noqa: B905
+            for stage in stages:  # type: ignore[attr-defined]
                 h = stage(h, emb)
                 skips.append(h)
             h = shrink(h)
         h = self.middle(h, emb)
         for stages, grow in zip(self.up, self.grow):  # noqa: B905
-            for stage in stages:
+            for stage in stages:  # type: ignore[attr-defined]
                 h = stage(torch.cat([h, skips.pop()], dim=1), emb)
             h = grow(h)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)

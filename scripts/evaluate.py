@@ -93,7 +93,8 @@ class Evaluation:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         if self.n <= metrics.K or self.batch_size < 1:
-            raise ValueError(f"n must be above {metrics.K} and batch_size above 0, got {self.n}, {self.batch_size}")
+            got = f"got {self.n} and {self.batch_size}"
+            raise ValueError(f"n must be above {metrics.K} and batch_size above 0, {got}")
         if self.inception_weights is not None and not self.inception_weights.is_file():
             raise FileNotFoundError(
                 f"--inception-weights: there is no file {self.inception_weights}; wanted is {INCEPTION} "

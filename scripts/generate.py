@@ -1,11 +1,12 @@
 """Draw pictures into a folder, through a server or straight from a run directory: the same files either way.
 
-    python scripts/generate.py --num-images 100 --output-dir out/digits                       from the local server
-    python scripts/generate.py --run weights/diffusion-mnist --num-images 100 ...             without any server
+    python scripts/generate.py --num-images 100 --output-dir out/digits              from the local server
+    python scripts/generate.py --run weights/diffusion-mnist --num-images 100 ...    without any server
     python scripts/generate.py --label 7 --seed 3 --sampler ddim --steps 50 ...
 
-Image k of a seed is 0000k.png (from 00001.png on) and never changes, so a run that was stopped goes on where it was, and a
-larger --num-images adds to what is there. settings.json says how the pictures were drawn; a folder drawn otherwise is refused.
+The pictures are 00001.png, 00002.png and so on. Picture k of a seed never changes, so a run that was stopped
+goes on where it was, and a larger --num-images adds to what is there. settings.json says how they were drawn, and
+a folder that was drawn otherwise is refused.
 """
 
 import base64
@@ -71,7 +72,11 @@ class GenerateConfig:
 def main(config: GenerateConfig) -> None:
     """Draw what is missing."""
     folder = Path(config.output_dir)
-    asked = {k: v for k, v in asdict(config).items() if k not in ("num_images", "output_dir", "server", "run", "seed")}
+    asked = {
+        k: v
+        for k, v in asdict(config).items()
+        if k not in ("num_images", "output_dir", "server", "run", "seed")
+    }
     settings_file = folder / "settings.json"
     before = json.loads(settings_file.read_text()) if settings_file.is_file() else None
     seed = config.seed
@@ -80,20 +85,30 @@ def main(config: GenerateConfig) -> None:
     settings = {"seed": seed, **asked}
     if before is not None and before != settings:
         changed = [f"{k} was {before.get(k)}, is {v}" for k, v in settings.items() if before.get(k) != v]
-        raise ValueError(f"{folder} was drawn with other settings ({'; '.join(changed)}): give another --output-dir")
+        raise ValueError(
+            f"{folder} was drawn with other settings ({'; '.join(changed)}): give another --output-dir"
+        )
     missing = [k for k in range(config.num_images) if not (folder / f"{k + 1:05}.png").exists()]
 
-    fields = {k: v for k, v in asked.items() if v is not None and k != "rgb"} | {"seed": seed, "format": "json"}
+    fields = {k: v for k, v in asked.items() if v is not None and k != "rgb"} | {
+        "seed": seed,
+        "format": "json",
+    }
     draw = from_run(Path(config.run)) if config.run else from_server(config.server)
     bar = tqdm(total=config.num_images, initial=config.num_images - len(missing), unit="image")
     while missing:
-        first = missing[0] - missing[0] % SHARE  # whole shares: a picture never depends on where the last run stopped
+        first = (
+            missing[0] - missing[0] % SHARE
+        )  # whole shares: a picture never depends on where the last run stopped
         answer = draw(fields | {"num_samples": SHARE, "first_index": first})
         folder.mkdir(parents=True, exist_ok=True)
         write_json(settings_file, settings)
         for entry in answer["images"]:
             if entry["index"] in missing:
-                write_atomic(folder / f"{entry['index'] + 1:05}.png", converted(base64.b64decode(entry["png"]), config.rgb))
+                write_atomic(
+                    folder / f"{entry['index'] + 1:05}.png",
+                    converted(base64.b64decode(entry["png"]), config.rgb),
+                )
                 missing.remove(entry["index"])
                 bar.update()
     bar.close()
@@ -119,7 +134,9 @@ def from_server(address: str) -> Draw:
         try:
             answer = client.post(address, json=fields)
         except httpx.HTTPError as error:
-            raise ValueError(f"{address} does not answer ({error}): ./scripts/serve start, or draw with --run") from error
+            raise ValueError(
+                f"{address} does not answer ({error}): ./scripts/serve start, or draw with --run"
+            ) from error
         return checked(answer.status_code, answer.content)
 
     return draw
@@ -155,8 +172,16 @@ def checked(status: int, body: bytes) -> dict[str, Any]:
         answer = {}
     if status == 200:
         return answer
-    error = answer.get("error") or {"field": "server", "message": body.decode(errors="replace"), "allowed": ""}
-    raise ValueError(f"{error['field']}: {error['message']} (allowed: {error['allowed']})" if error["allowed"] else str(error["message"]))
+    error = answer.get("error") or {
+        "field": "server",
+        "message": body.decode(errors="replace"),
+        "allowed": "",
+    }
+    raise ValueError(
+        f"{error['field']}: {error['message']} (allowed: {error['allowed']})"
+        if error["allowed"]
+        else str(error["message"])
+    )
 
 
 if __name__ == "__main__":

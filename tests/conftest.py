@@ -1,4 +1,4 @@
-"""What every test shares: exact noise, property tests that draw the same examples everywhere, and a real server."""
+"""What every test shares: exact noise, property tests with the same examples everywhere, a real server."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ torch.set_num_threads(1)  # what tests compute is small: threads would only wait
 
 @pytest.fixture
 def noise() -> Noise:
-    """Standard normal noise like x, seeded; in x's dtype, so float64 where the test wants exact arithmetic."""
+    """Standard normal noise like x, seeded; in x's dtype, so float64 where a test wants it exact."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(x: Tensor) -> Tensor:

@@ -10,7 +10,13 @@ from genserve.api import WORK_MAX, BadRequest, DiffusionRequest, parse
 from genserve.export import Spec
 
 DIGITS = Spec(
-    name="digits", family="diffusion", shape=(1, 28, 28), classes=tuple("0123456789"), sigma_min=0.002, sigma_max=40.0, steps=12
+    name="digits",
+    family="diffusion",
+    shape=(1, 28, 28),
+    classes=tuple("0123456789"),
+    sigma_min=0.002,
+    sigma_max=40.0,
+    steps=12,
 )
 PLAIN = Spec(name="plain", family="diffusion", shape=(3, 32, 32), classes=(), sigma_min=0.002, sigma_max=80.0)
 
@@ -21,15 +27,36 @@ def resolved(fields: dict[str, Any], spec: Spec = DIGITS, *, text: bool = False)
 
 def test_no_field_at_all_is_a_request_with_the_model_s_defaults() -> None:
     request = resolved({})
-    assert (request.num_samples, request.steps, request.sampler, request.schedule) == (16, 12, "dpmpp_2m", "karras")
+    assert (request.num_samples, request.steps, request.sampler, request.schedule) == (
+        16,
+        12,
+        "dpmpp_2m",
+        "karras",
+    )
     assert request.label is None
     assert request.guidance == 1
     assert request.seed != resolved({}).seed
 
 
 def test_a_form_says_the_same_as_json() -> None:
-    form = {"num_samples": "4", "seed": "9", "eta": "0.5", "sampler": "ddim", "label": "1,2,3,4", "columns": "2", "guidance": "3"}
-    json = {"num_samples": 4, "seed": 9, "eta": 0.5, "sampler": "ddim", "label": [1, 2, 3, 4], "columns": 2, "guidance": 3}
+    form = {
+        "num_samples": "4",
+        "seed": "9",
+        "eta": "0.5",
+        "sampler": "ddim",
+        "label": "1,2,3,4",
+        "columns": "2",
+        "guidance": "3",
+    }
+    json = {
+        "num_samples": 4,
+        "seed": 9,
+        "eta": 0.5,
+        "sampler": "ddim",
+        "label": [1, 2, 3, 4],
+        "columns": 2,
+        "guidance": 3,
+    }
     assert resolved(form, text=True) == resolved(json)
 
 
@@ -89,7 +116,14 @@ def test_a_class_goes_by_number_or_name_and_only_where_there_are_classes() -> No
     assert resolved({"label": 7, "num_samples": 2}).label == [7, 7]
     assert resolved({"label": "7", "num_samples": 1}).label == [7]
     assert resolved({"label": [3, "4"]}).label == [3, 4]
-    named = Spec(name="pets", family="diffusion", shape=(3, 8, 8), classes=("cat", "dog"), sigma_min=0.01, sigma_max=80.0)
+    named = Spec(
+        name="pets",
+        family="diffusion",
+        shape=(3, 8, 8),
+        classes=("cat", "dog"),
+        sigma_min=0.01,
+        sigma_max=80.0,
+    )
     assert resolved({"label": "dog,cat"}, named, text=True).label == [1, 0]
     with pytest.raises(BadRequest, match="no class"):
         resolved({"label": 0}, PLAIN)

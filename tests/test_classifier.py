@@ -25,7 +25,7 @@ def shipped() -> Classifier:
 
 
 def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """The 1,797 digits of scikit-learn, 8 x 8, enlarged into MNIST's frame: other people's hands, another scanner."""
+    """The 1,797 digits of scikit-learn, 8 x 8, enlarged into MNIST's frame: other hands, another scanner."""
     from sklearn.datasets import load_digits
 
     found = load_digits()

@@ -27,7 +27,7 @@ def folder(root: Path, **settings) -> DataConfig:
     return DataConfig(name="folder", root=str(root), **settings)
 
 
-# ---- data sets -----------------------------------------------------------------------------------------------------
+# ---- data sets ---------------------------------------------------------------------------------------------
 
 
 def test_digits_are_those_of_scikit_learn():
@@ -44,7 +44,8 @@ def test_digits_are_those_of_scikit_learn():
 
 def idx(array: np.ndarray) -> bytes:
     """The file format of MNIST: two zeros, type 8 for bytes, the number of axes, their lengths, the bytes."""
-    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+    lengths = b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + lengths + array.tobytes()
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_an_unknown_split_is_refused():
         load(DataConfig(name="digits"), "valid")
 
 
-# ---- a folder of images --------------------------------------------------------------------------------------------
+# ---- a folder of images ------------------------------------------------------------------------------------
 
 
 def test_a_folder_of_classes(tmp_path: Path):
@@ -151,7 +152,8 @@ def test_a_folder_of_classes(tmp_path: Path):
 
 
 def test_a_folder_with_a_split_numbers_the_classes_by_train(tmp_path: Path):
-    for name, value in (("train/ant", 1), ("train/bee", 2), ("train/cat", 3), ("test/bee", 4), ("test/cat", 5)):
+    names = ("train/ant", "train/bee", "train/cat", "test/bee", "test/cat")
+    for value, name in enumerate(names, start=1):
         save(tmp_path / name / "0.png", value)
     train, test = load(folder(tmp_path), "train"), load(folder(tmp_path), "test")
     assert train.classes == test.classes == ("ant", "bee", "cat")
@@ -159,7 +161,7 @@ def test_a_folder_with_a_split_numbers_the_classes_by_train(tmp_path: Path):
     assert test.x[:, 0, 0, 0].tolist() == [4, 5]
     assert test.y.tolist() == [1, 2]
     save(tmp_path / "test/dog/0.png", 6)
-    with pytest.raises(ValueError, match="classes that .*train has not: dog"):
+    with pytest.raises(ValueError, match=r"classes that .*train has not: dog"):
         load(folder(tmp_path), "test")
 
 
@@ -211,7 +213,7 @@ def test_the_centre_square_is_kept(tmp_path: Path):
     np.testing.assert_array_equal(gray_to_colour, np.stack([wide[:, 1:5]] * 3))
 
 
-# ---- sizes and channels --------------------------------------------------------------------------------------------
+# ---- sizes and channels ------------------------------------------------------------------------------------
 
 
 def test_gray_made_colour_has_three_equal_planes():
@@ -251,10 +253,10 @@ def test_mean_and_std_are_numpys():
     assert mean_and_std(images) == pytest.approx((x.mean(), x.std()), abs=1e-7)
 
 
-# ---- batches -------------------------------------------------------------------------------------------------------
+# ---- batches -----------------------------------------------------------------------------------------------
 
 
-@given(per_epoch=st.integers(1, 8), batch_size=st.integers(1, 8), rest=st.integers(0, 5), seed=st.integers(0, 99))
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 5), st.integers(0, 99))
 def test_an_epoch_shows_no_image_twice(per_epoch: int, batch_size: int, rest: int, seed: int):
     n = per_epoch * batch_size + rest
     for epoch in range(2):
@@ -272,7 +274,7 @@ def test_a_batch_is_a_function_of_seed_and_step_alone():
     forward = [batch(0, step) for step in range(40)]
     backward = [batch(0, step) for step in reversed(range(40))]
     assert forward == backward[::-1]
-    epochs = [sum(forward[10 * k : 10 * k + 10], []) for k in range(4)]
+    epochs = [[i for step in forward[10 * k : 10 * k + 10] for i in step] for k in range(4)]
     assert all(sorted(epoch) == list(range(100)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4  # a new permutation each
     assert batch(1, 0) != batch(0, 0)
@@ -283,7 +285,7 @@ def test_an_epoch_of_more_images_than_there_are_is_refused():
         batch_indices(11, 4, 3, 0, 0)
 
 
-# ---- augmentation --------------------------------------------------------------------------------------------------
+# ---- augmentation ------------------------------------------------------------------------------------------
 
 
 def test_shifted_moves_each_image_whole_and_repeats_its_border():

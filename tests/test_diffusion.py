@@ -1,8 +1,9 @@
-"""Samplers against mathematics done by hand and against diffusers; the trained denoiser against EDM's table."""
+"""Samplers against mathematics done by hand and against diffusers; the denoiser against EDM's table."""
 
 import math
 import statistics
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -51,10 +52,12 @@ def build(name: str, x: Tensor, sigmas: Tensor, y: Tensor = NO_CLASS, noise: Noi
     return sampler_named(name, x, sigmas, y, noise=noise)
 
 
-# ---- the Gaussian, by hand -----------------------------------------------------------------------------------------
+# ---- the Gaussian, by hand ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "n", "error"), [("ddim", 2000, 1e-2), ("heun", 400, 1e-3), ("dpmpp_2m", 400, 1e-3)])
+@pytest.mark.parametrize(
+    ("name", "n", "error"), [("ddim", 2000, 1e-2), ("heun", 400, 1e-3), ("dpmpp_2m", 400, 1e-3)]
+)
 def test_deterministic_samplers_follow_the_ode(name: str, n: int, error: float):
     """The error allowed is in units of STD; x_T lies up to three standard deviations out."""
     x_0 = run(build(name, STARTS, karras(n)), gaussian)
@@ -63,7 +66,7 @@ def test_deterministic_samplers_follow_the_ode(name: str, n: int, error: float):
 
 @pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2)])
 def test_order_of_convergence(name: str, order: int):
-    """Double the steps, and the error falls by 2**order. The levels stop at 0.01: the last step, to 0, is DDIM's."""
+    """Double the steps: the error falls by 2**order. Levels stop at 0.01: the step to 0 is DDIM's."""
 
     def error(n: int) -> Tensor:
         levels = karras(n, 0.01)[:-1]
@@ -85,16 +88,16 @@ def test_ddpm_draws_the_gaussian_it_was_given(noise: Noise):
     x_T = 80 * noise(torch.empty(n, dtype=torch.float64))
     x_0 = run(ddpm(x_T, karras(500), torch.zeros(n), noise=noise), gaussian)
     assert x_0.mean().item() == pytest.approx(MEAN, abs=4 * STD / n**0.5)  # four standard errors
-    # four standard errors, and 1.4 % for 500 steps: each goes on from D where eq. (7) has x_0 (closed form below)
+    # four standard errors, and the 1.4 % of 500 steps that go on from D where eq. (7) has x_0 (see below)
     assert x_0.std().item() == pytest.approx(STD, rel=4 / (2 * n) ** 0.5 + 0.014)
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 def test_a_few_noisy_steps_have_the_variance_of_their_closed_form(eta: float, noise: Noise):
-    """x - MEAN is scaled by a linear step and given fresh noise, so its variance is known after any number of steps."""
+    """A step scales x - MEAN and adds fresh noise, so the variance is known after any number of steps."""
     n, sigmas = 40_000, karras(6, 0.1, 5.0)
     variance = STD**2 + sigmas[0] ** 2
-    for sigma, s in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, s in pairwise(sigmas):
         fresh = eta * s * (1 - s**2 / sigma**2).sqrt()
         share = STD**2 / (STD**2 + sigma**2)  # of x - MEAN that D keeps
         variance = (share + (s**2 - fresh**2).sqrt() / sigma * (1 - share)) ** 2 * variance + fresh**2
@@ -106,7 +109,7 @@ def test_a_few_noisy_steps_have_the_variance_of_their_closed_form(eta: float, no
 
 @pytest.mark.parametrize("t", [2, 10, 500, 1000])
 def test_a_ddpm_step_is_the_posterior_of_equation_7(t: int):
-    """Ho et al., eq. 7, in their variance-preserving picture: mean mu_tilde(x_t, x_0) and variance beta_tilde."""
+    """Ho et al., eq. 7, in their variance-preserving picture: mean mu_tilde and variance beta_tilde."""
     beta = 1e-4 + (t - 1) * (0.02 - 1e-4) / 999
     alpha_bar_prev, alpha_bar = alpha_bar_of(linear(1000).flip(0)[t - 1 : t + 1]).tolist()
     x_0, x_t = torch.tensor([0.3], dtype=torch.float64), torch.tensor([-1.1], dtype=torch.float64)
@@ -131,13 +134,13 @@ def test_the_last_step_returns_the_answer_and_draws_nothing():
         assert torch.allclose(x_0, gaussian(STARTS, torch.tensor(80.0), NO_CLASS), rtol=1e-12)
 
 
-# ---- against diffusers ---------------------------------------------------------------------------------------------
+# ---- against diffusers -------------------------------------------------------------------------------------
 
 N_STEPS = 20  # divides 1000: diffusers looks T // n timesteps back, whatever the spacing
 
 
 def eps_model(x_vp: Tensor, alpha_bar: Tensor) -> Tensor:
-    """The exact eps of N(0, 1) and a bend that no Gaussian has: any smooth function will do, asked on both sides."""
+    """The exact eps of N(0, 1), and a bend that no Gaussian has: any smooth function will do."""
     return (1 - alpha_bar).sqrt() * x_vp + 0.3 * alpha_bar.sqrt() * torch.sin(4 * x_vp)
 
 
@@ -204,7 +207,7 @@ def test_dpmpp_2m_is_that_of_diffusers(x_vp: Tensor):
     assert torch.allclose(ours(dpmpp_2m, x_vp), theirs(scheduler, x_vp), rtol=0, atol=2e-6)
 
 
-# ---- samplers around samplers, and by name -------------------------------------------------------------------------
+# ---- samplers around samplers, and by name -----------------------------------------------------------------
 
 
 def two_gaussians(x_t: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
@@ -304,7 +307,7 @@ def test_run_takes_no_gradient():
     assert not x_0.requires_grad
 
 
-# ---- one seed, one image -------------------------------------------------------------------------------------------
+# ---- one seed, one image -----------------------------------------------------------------------------------
 
 
 def image(seed: int, indices: list[int], name: str, guidance: float | None = None) -> Tensor:
@@ -330,7 +333,7 @@ def test_an_image_depends_on_its_seed_and_index_alone(name: str, guidance: float
         assert (other != batch[:1]).all()
 
 
-# ---- the trained denoiser ------------------------------------------------------------------------------------------
+# ---- the trained denoiser ----------------------------------------------------------------------------------
 
 
 class Recorder(nn.Module):
@@ -348,7 +351,7 @@ class Recorder(nn.Module):
 @pytest.mark.parametrize("sigma", [0.002, 0.1, 1.0, 10.0, 80.0])
 def test_the_network_sees_and_is_asked_for_unit_variance_at_every_level(sigma: float, noise: Noise):
     n = 20_000
-    coin = torch.arange(n).remainder(2).double() * 2 - 1  # pixels that are far from Gaussian, of exactly this std
+    coin = torch.arange(n).remainder(2).double() * 2 - 1  # far from Gaussian, and of exactly this std
     x_0 = (MEAN + STD * coin).view(n, 1, 1, 1)
     eps = noise(x_0)
     level = torch.full((n,), sigma, dtype=torch.float64)
@@ -358,7 +361,7 @@ def test_the_network_sees_and_is_asked_for_unit_variance_at_every_level(sigma: f
     base = Denoiser(low, MEAN, STD)(x_t, level, y)
     c_out = Denoiser(high, MEAN, STD)(x_t, level, y) - base
     target = (x_0 - base) / c_out  # the F that would make D exact
-    # a sum of a coin and a Gaussian varies less in its square than a Gaussian: sqrt(2 / n) is an upper bound
+    # the square of a coin plus a Gaussian varies less than a Gaussian's: sqrt(2 / n) is an upper bound
     assert target.var().item() == pytest.approx(1, abs=4 * (2 / n) ** 0.5)
     assert target.mean().item() == pytest.approx(0, abs=4 / n**0.5)
     assert low.x.var().item() == pytest.approx(1, abs=4 * (2 / n) ** 0.5)
@@ -405,7 +408,7 @@ def test_a_denoiser_of_constant_data_is_refused(std: float):
 
 @pytest.mark.parametrize("sigma", [0.01, 0.3, 5.0])
 def test_the_loss_of_the_exact_denoiser_is_one_and_that_of_no_denoiser_more(sigma: float, noise: Noise):
-    """Posterior variance STD^2 sigma^2 / (STD^2 + sigma^2) times the weight is 1; D = x errs by sigma^2 instead."""
+    """Posterior variance STD^2 sigma^2 / (STD^2 + sigma^2) times the weight is 1; D = x errs by sigma^2."""
     n = 40_000
     x_0 = MEAN + STD * noise(torch.empty(n, 1, 1, 1, dtype=torch.float64))
     level, y, eps = torch.full((n,), sigma, dtype=torch.float64), torch.zeros(n), noise(x_0)

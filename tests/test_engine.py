@@ -39,14 +39,20 @@ def drive(engine: Engine, ticks: int = 10_000) -> list[Finished]:
 
 REQUESTS = st.lists(
     st.tuples(
-        st.integers(0, 5), st.integers(1, 5), st.integers(1, 12), st.sampled_from(SAMPLERS), st.sampled_from([1.0, 2.5])
+        st.integers(0, 5),
+        st.integers(1, 5),
+        st.integers(1, 12),
+        st.sampled_from(SAMPLERS),
+        st.sampled_from([1.0, 2.5]),
     ),
     min_size=1,
     max_size=6,
 )
 
 
-@given(requests=REQUESTS, arrivals=st.lists(st.integers(0, 8), min_size=6, max_size=6), budget=st.integers(1, 9))
+@given(
+    requests=REQUESTS, arrivals=st.lists(st.integers(0, 8), min_size=6, max_size=6), budget=st.integers(1, 9)
+)
 def test_a_request_gets_in_any_company_what_it_gets_alone(
     requests: list[tuple[int, int, int, str, float]], arrivals: list[int], budget: int
 ) -> None:
@@ -75,7 +81,9 @@ def test_one_tick_is_one_call_of_the_model_while_the_budget_lasts() -> None:
     assert sizes == [8, 4]
 
 
-@pytest.mark.parametrize(("name", "guidance", "nfe"), [("ddim", 1.0, 6), ("heun", 1.0, 11), ("dpmpp_2m", 2.0, 12)])
+@pytest.mark.parametrize(
+    ("name", "guidance", "nfe"), [("ddim", 1.0, 6), ("heun", 1.0, 11), ("dpmpp_2m", 2.0, 12)]
+)
 def test_nfe_counts_evaluations_of_an_image(name: str, guidance: float, nfe: int) -> None:
     engine = Engine(model)
     engine.admit("a", request(0, 4, 6, name, guidance))

@@ -19,7 +19,7 @@ def random_pixels(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-# ---- to pixels -----------------------------------------------------------------------------------------------------
+# ---- to pixels ---------------------------------------------------------------------------------------------
 
 
 @given(st.one_of(st.floats(-1.5, 1.5, width=32), st.floats(-(2.0**100), 2.0**100, width=32)))
@@ -52,11 +52,13 @@ def test_what_is_no_number_is_refused(value: float):
         to_pixels(x)
 
 
-# ---- layout --------------------------------------------------------------------------------------------------------
+# ---- layout ------------------------------------------------------------------------------------------------
 
 
 @given(b=st.integers(1, 30), columns=st.one_of(st.none(), st.integers(1, 40)), c=st.sampled_from([1, 3]))
-def test_each_picture_stands_at_its_place_in_the_grid_and_all_else_is_background(b: int, columns: int | None, c: int):
+def test_each_picture_stands_at_its_place_in_the_grid_and_all_else_is_background(
+    b: int, columns: int | None, c: int
+):
     h, w = 3, 5
     pixels = random_pixels(b, h, w, c) // 2  # below the background
     sheet = grid(pixels, columns, background=200)
@@ -78,7 +80,7 @@ def test_enlarging_repeats_every_pixel_in_a_square():
             np.testing.assert_array_equal(large[:, dy::3, dx::3], small)
 
 
-# ---- formats -------------------------------------------------------------------------------------------------------
+# ---- formats -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("c", "mode"), [(1, "L"), (3, "RGB")])

@@ -13,8 +13,9 @@ TRAINING_ONLY = {"torchvision", "sklearn", "jsonargparse", "tqdm", "tensorboard"
 
 def imported(nodes: Iterable[ast.AST]) -> set[str]:
     """Return the top-level names of the packages that these statements import."""
-    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    return {name.split(".")[0] for name in plain | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}}
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.split(".")[0] for name in names}
 
 
 @pytest.mark.parametrize("path", sorted(CORE.glob("*.py")), ids=lambda path: path.name)

@@ -31,7 +31,7 @@ def write_run(directory: Path, model: ModelConfig) -> torch.nn.Module:
     return denoiser
 
 
-# ---- atomic writes -------------------------------------------------------------------------------------------------
+# ---- atomic writes -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_state_comes_back_with_every_type_and_value(tmp_path: Path):
     assert loaded == state
 
 
-# ---- the model -----------------------------------------------------------------------------------------------------
+# ---- the model ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -123,7 +123,7 @@ def test_a_directory_without_configuration_is_no_run(tmp_path: Path):
         run.read_config(tmp_path)
 
 
-# ---- metrics -------------------------------------------------------------------------------------------------------
+# ---- metrics -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cut", range(1, 24))

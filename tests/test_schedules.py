@@ -24,7 +24,7 @@ from genserve.schedules import (
 @given(st.floats(1e-6, 1))
 def test_signal_and_noise_share_one_clock(alpha_bar: float):
     sigma = sigma_of(torch.tensor(alpha_bar, dtype=torch.float64))
-    # x_0 + sigma eps, scaled to unit total weight, is the papers' sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps
+    # x_0 + sigma eps with squared weights scaled to 1: sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps
     assert 1 / math.hypot(1, sigma) == pytest.approx(math.sqrt(alpha_bar), rel=1e-9)
     assert sigma / math.hypot(1, sigma) == pytest.approx(math.sqrt(1 - alpha_bar), rel=1e-6, abs=1e-7)
     assert alpha_bar_of(sigma).item() == pytest.approx(alpha_bar, rel=1e-12)

@@ -59,7 +59,11 @@ def test_one_request_in_five_ways_of_asking(server: Server) -> None:
     [
         (b'{"num_samples":', "application/json", "body"),
         (b"[1]", "application/json", "body"),
-        (b'{"num_samples": 4}', "application/x-www-form-urlencoded", "body"),  # curl -d without a content type
+        (
+            b'{"num_samples": 4}',
+            "application/x-www-form-urlencoded",
+            "body",
+        ),  # curl -d without a content type
         (b"\x89PNG\r\n", "image/png", "body"),
         (b'{"num_samples": 65}', "application/json", "num_samples"),
         (b'{"sampler": "euler"}', "application/json", "sampler"),
@@ -69,7 +73,9 @@ def test_one_request_in_five_ways_of_asking(server: Server) -> None:
         (b"--x\r\nnot multipart", "multipart/form-data; boundary=y", "body"),
     ],
 )
-def test_bad_input_is_a_400_that_names_the_field(server: Server, content: bytes, kind: str, field: str) -> None:
+def test_bad_input_is_a_400_that_names_the_field(
+    server: Server, content: bytes, kind: str, field: str
+) -> None:
     with server.client() as client:
         answer = client.post(URL, content=content, headers={"Content-Type": kind})
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json")
@@ -77,6 +83,12 @@ def test_bad_input_is_a_400_that_names_the_field(server: Server, content: bytes,
     assert error["field"] == field
     assert error["message"]
     assert error["allowed"]
+
+
+def test_there_are_no_explanations_of_noise(server: Server) -> None:
+    with server.client() as client:
+        answer = client.post("/explanations/diffusion")
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "task")
 
 
 def test_a_crowd_of_mixed_requests_gets_what_each_gets_alone(server: Server) -> None:
@@ -116,19 +128,32 @@ def test_management_scales_the_workers(server: Server) -> None:
     assert scale(2) == 2
     with server.client() as client, ThreadPoolExecutor(8) as pool:
         seeds = range(8)
-        two = list(pool.map(lambda s: pixels(post(client, num_samples=1, seed=s, steps=3, format="npy")), seeds))
+        two = list(
+            pool.map(lambda s: pixels(post(client, num_samples=1, seed=s, steps=3, format="npy")), seeds)
+        )
         assert scale(1) == 1
         one = [pixels(post(client, num_samples=1, seed=s, steps=3, format="npy")) for s in seeds]
     assert all(abs(a - b).max() <= 1 for a, b in zip(two, one, strict=True))
 
 
 def test_a_second_version_is_registered_and_removed(server: Server, tmp_path: Path) -> None:
-    build = [sys.executable, str(ROOT / "scripts" / "build_archives"), "--version", "2.0", "--name", "diffusion"]
-    subprocess.run([*build, "--run", str(ROOT / "weights" / "diffusion-mnist"), "--output", str(tmp_path)], check=True)
+    build = [
+        sys.executable,
+        str(ROOT / "scripts" / "build_archives"),
+        "--version",
+        "2.0",
+        "--name",
+        "diffusion",
+    ]
+    subprocess.run(
+        [*build, "--run", str(ROOT / "weights" / "diffusion-mnist"), "--output", str(tmp_path)], check=True
+    )
     archive = server.store / "diffusion-2.mar"
     archive.write_bytes((tmp_path / "diffusion.mar").read_bytes())
     with httpx.Client(base_url=server.management, timeout=120) as management, server.client() as client:
-        added = management.post("/models", params={"url": archive.name, "initial_workers": 1, "synchronous": "true"})
+        added = management.post(
+            "/models", params={"url": archive.name, "initial_workers": 1, "synchronous": "true"}
+        )
         assert added.status_code == 200, added.text
         assert client.post(f"{URL}/2.0", json={"steps": 1}).headers["X-Model-Version"] == "2.0"
         assert client.post(URL, json={"steps": 1}).headers["X-Model-Version"] == "1.0"
@@ -145,7 +170,18 @@ def test_describe_and_health_and_metrics(server: Server) -> None:
 
 def test_generate_writes_the_same_files_from_a_server_and_from_a_run(server: Server, tmp_path: Path) -> None:
     def generate(folder: str, n: int, *more: str) -> None:
-        settings = ["--seed", "5", "--steps", "4", "--label", "2", "--output-dir", str(tmp_path / folder), "--num-images", str(n)]
+        settings = [
+            "--seed",
+            "5",
+            "--steps",
+            "4",
+            "--label",
+            "2",
+            "--output-dir",
+            str(tmp_path / folder),
+            "--num-images",
+            str(n),
+        ]
         subprocess.run([sys.executable, str(ROOT / "scripts" / "generate.py"), *settings, *more], check=True)
 
     address = f"http://127.0.0.1:{server.port}{URL}"
@@ -155,7 +191,10 @@ def test_generate_writes_the_same_files_from_a_server_and_from_a_run(server: Ser
     generate("run", 18, "--run", str(ROOT / "weights" / "diffusion-mnist"))
     files = sorted(p.name for p in (tmp_path / "run").glob("*.png"))
     assert files == [f"{k:05}.png" for k in range(1, 19)]
-    assert all((tmp_path / "server" / f).read_bytes() == (tmp_path / "run" / f).read_bytes() for f in [*files, "settings.json"])
+    assert all(
+        (tmp_path / "server" / f).read_bytes() == (tmp_path / "run" / f).read_bytes()
+        for f in [*files, "settings.json"]
+    )
 
 
 def test_a_second_start_says_what_is_in_the_way(server: Server, tmp_path: Path) -> None:

@@ -16,8 +16,16 @@ from genserve.torchserve import fields_of
         ({"body": '{"steps": 4}'}, {"steps": 4}, False),  # text/plain
         ({"body": bytearray(b"")}, {}, True),  # no body
         ({"body": bytearray(b" \n")}, {}, True),
-        ({"steps": bytearray(b"4"), "label": bytearray(b"3")}, {"steps": "4", "label": "3"}, True),  # form, query string
-        ({"model_name": bytearray(b"diffusion"), "steps": bytearray(b"4")}, {"steps": "4"}, True),  # /invocations
+        (
+            {"steps": bytearray(b"4"), "label": bytearray(b"3")},
+            {"steps": "4", "label": "3"},
+            True,
+        ),  # form, query string
+        (
+            {"model_name": bytearray(b"diffusion"), "steps": bytearray(b"4")},
+            {"steps": "4"},
+            True,
+        ),  # /invocations
         ({}, {}, True),
     ],
 )

@@ -15,7 +15,7 @@ from genserve.train import Checkpoint, Ranks, configure, learning_rate, update_e
 CPU = torch.device("cpu")
 
 
-# ---- the command line ----------------------------------------------------------------------------------------------
+# ---- the command line --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def test_an_unknown_yaml_key_is_an_error_that_names_it(command, tmp_path: Path, 
 
 @pytest.mark.parametrize(
     ("words", "named"),
-    [(("--lrr", "1"), "lrr"), (("--inner-part.lrr=1",), "lrr"), (("--lr", "fast"), "lr"), (("oops",), "oops")],
+    [(["--lrr", "1"], "lrr"), (["--inner-part.lrr=1"], "lrr"), (["--lr", "fast"], "lr"), (["oops"], "oops")],
 )
 def test_an_unknown_flag_or_a_wrong_type_is_an_error_that_names_it(command, capsys, words, named: str):
     with pytest.raises(SystemExit) as stop:
@@ -117,7 +117,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
         configure(program, OuterConfig, "A program.")
 
 
-# ---- learning rate and EMA -----------------------------------------------------------------------------------------
+# ---- learning rate and EMA ---------------------------------------------------------------------------------
 
 
 def test_learning_rate_rises_by_equal_parts_and_falls_as_half_a_cosine():
@@ -159,7 +159,7 @@ def test_ema_of_constant_weights_is_those_weights():
     assert ema_of([0.7] * 50, 0.99, start=0.7) == pytest.approx(0.7, rel=1e-12)
 
 
-# ---- ranks, randomness, precision ----------------------------------------------------------------------------------
+# ---- ranks, randomness, precision --------------------------------------------------------------------------
 
 
 def test_the_parts_of_the_ranks_make_up_the_batch():
@@ -195,12 +195,12 @@ def test_precision_rules_where_matrices_are_multiplied():
             assert (a @ a).dtype == dtype
 
 
-# ---- checkpoints ---------------------------------------------------------------------------------------------------
+# ---- checkpoints -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Learnt:
-    """A stand-in for a training program's configuration: `lr` is learnt from, `epochs` and `threads` are free."""
+    """A stand-in for a program's configuration: `lr` is learnt from, `epochs` and `threads` are free."""
 
     lr: float = 0.1
     widths: tuple[int, ...] = (1, 2)
@@ -255,7 +255,9 @@ def test_a_run_may_go_on_longer_but_not_learn_something_else(tmp_path: Path):
     first = checkpoint(tmp_path)
     first.resume()
     first.save(10, *trained(1.0))
-    with pytest.raises(ValueError, match=r"holds another run \(lr was 0.1, is 0.2; widths was \[1, 2\], is \[3\]\)"):
+    with pytest.raises(
+        ValueError, match=r"another run \(lr was 0.1, is 0.2; widths was \[1, 2\], is \[3\]\)"
+    ):
         checkpoint(tmp_path, lr=0.2, widths=(3,)).resume()
     assert run.read_config(tmp_path)["train"]["lr"] == 0.1  # untouched by the refusal
     state = checkpoint(tmp_path, epochs=9, threads=4).resume()

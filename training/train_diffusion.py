@@ -2,9 +2,9 @@
 
     python training/train_diffusion.py --config training/configs/diffusion-mnist.yaml
     python training/train_diffusion.py --config ... --epochs 2 --max-batches-per-epoch 100     # a quick look
-    torchrun --nproc-per-node 2 training/train_diffusion.py --config ...                       # the same curve on two ranks
+    torchrun --nproc-per-node 2 training/train_diffusion.py --config ...  # the same curve on two ranks
 
-Run it again after a kill and it goes on where the last checkpoint was, to the same weights an unbroken run ends with.
+Run it again after a kill and it goes on from the last checkpoint, to the weights an unbroken run ends with.
 """
 
 import copy
@@ -133,7 +133,7 @@ def sample_grid(denoiser: Denoiser, model: run.ModelConfig, device: torch.device
     """Return a PNG of 8 images a class, a column each (64 without classes), the same noise every time."""
     n_classes = len(model.classes)
     columns = min(n_classes, 10) or 8
-    y = torch.arange(8 * columns, device=device) % columns if n_classes else torch.zeros(64, dtype=torch.long, device=device)
+    y = torch.arange(8 * columns, device=device) % columns * (n_classes > 0)
     noise = Streams(0, range(len(y)))
     sigmas = karras(12, model.sigma_min, model.sigma_max)
     x_t = sigmas[0].item() * noise(torch.empty(len(y), *model.shape, device=device))
@@ -191,7 +191,7 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     no_class = len(model.classes)
 
     def batch(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """This rank's x_0, sigma, y and eps. The whole batch is drawn everywhere, so that ranks do not change it."""
+        """This rank's x_0, sigma, y and eps. Each rank draws the whole batch, so that they change nothing."""
         rng = train.generator(config.seed, step, device)
         picked = data.batch_indices(len(dataset), config.batch_size, per_epoch, config.seed, step).to(device)
         x_0, y = data.normalise(x_all[picked]), y_all[picked]
@@ -200,14 +200,16 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
         if config.augment.flip:
             x_0 = data.flipped(x_0, rng)
         eps = torch.randn(x_0.shape, generator=rng, device=device)
-        sigma = training_sigmas(torch.rand(len(x_0), generator=rng, device=device), config.p_mean, config.p_std)
+        u = torch.rand(len(x_0), generator=rng, device=device)
+        sigma = training_sigmas(u, config.p_mean, config.p_std)
         dropped = torch.rand(len(x_0), generator=rng, device=device) < config.label_dropout
         y = torch.where(dropped, no_class, y) if no_class else torch.zeros_like(y)
         return ranks.mine(x_0), ranks.mine(sigma), ranks.mine(y), ranks.mine(eps)
 
     parameters = sum(p.numel() for p in denoiser.parameters())
     if ranks.first:
-        tqdm.write(f"{directory}: {len(dataset)} images {model.shape}, {parameters / 1e6:.2f} M parameters, {total} steps")
+        size = f"{parameters / 1e6:.2f} M parameters"
+        tqdm.write(f"{directory}: {len(dataset)} images {model.shape}, {size}, {total} steps")
     bar = tqdm(total=total, initial=start, disable=not ranks.first, unit="step", dynamic_ncols=True)
     clock, logged = time.perf_counter(), start
     for step in range(start, total):
@@ -224,8 +226,8 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
         mean_loss = ranks.mean(loss.detach())
         if not torch.isfinite(norm) or mean_loss != mean_loss:
             raise FloatingPointError(
-                f"loss {mean_loss} and gradient norm {norm.item()} at step {step}, lr {lr:.2g}; the checkpoint in "
-                f"{directory} is from before. A lower --lr or --precision fp32 may help. Configuration: {config}"
+                f"loss {mean_loss} and gradient norm {norm.item()} at step {step}, lr {lr:.2g}; a "
+                f"checkpoint in {directory} is from before. Try a lower --lr or --precision fp32. {config}"
             )
         optimizer.step()
         train.update_ema(ema, denoiser, config.ema_decay, step)
@@ -237,7 +239,12 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
             speed = (done - logged) * config.batch_size / seconds
             clock, logged = time.perf_counter(), done
             checkpoint.record(
-                done, loss=mean_loss, lr=lr, grad_norm=norm.item(), images=done * config.batch_size, images_per_s=round(speed, 1)
+                done,
+                loss=mean_loss,
+                lr=lr,
+                grad_norm=norm.item(),
+                images=done * config.batch_size,
+                images_per_s=round(speed, 1),
             )
             bar.set_postfix_str(f"loss {mean_loss:.3f}, {speed:.0f} images/s")
         if ranks.first and (done % config.sample_every == 0 or done == total):

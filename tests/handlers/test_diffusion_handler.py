@@ -1,4 +1,4 @@
-"""The diffusion handler in this process, over the model this project ships: settings, formats, and that company changes nothing."""
+"""The diffusion handler in this process, over the shipped model: settings, formats, and company."""
 
 import base64
 import importlib.util
@@ -53,7 +53,15 @@ MIXED: list[dict[str, Any]] = [
     {"num_samples": 1, "seed": 1, "steps": 3},
     {"num_samples": 3, "seed": 2, "steps": 5, "sampler": "heun", "label": 7},
     {"num_samples": 2, "seed": 3, "steps": 8, "sampler": "ddim", "eta": 0.7, "schedule": "cosine"},
-    {"num_samples": 2, "seed": 4, "steps": 4, "sampler": "ddpm", "schedule": "linear", "label": [1, 2], "guidance": 3},
+    {
+        "num_samples": 2,
+        "seed": 4,
+        "steps": 4,
+        "sampler": "ddpm",
+        "schedule": "linear",
+        "label": [1, 2],
+        "guidance": 3,
+    },
     {"num_samples": 1, "seed": 5, "steps": 1, "schedule": "offset_cosine"},
 ]
 
@@ -86,7 +94,11 @@ def test_a_drawn_seed_can_be_asked_for_again(handler: Any) -> None:
 def test_bad_requests_are_answered_among_good_ones(handler: Any) -> None:
     replies = ask(handler, MIXED[0], {"steps": 0}, MIXED[1], {"nonsense": 1}, {"label": 10})
     assert [r.status for r in replies] == [200, 400, 200, 400, 400]
-    assert [json.loads(r.body)["error"]["field"] for r in replies if r.status == 400] == ["steps", "nonsense", "label"]
+    assert [json.loads(r.body)["error"]["field"] for r in replies if r.status == 400] == [
+        "steps",
+        "nonsense",
+        "label",
+    ]
 
 
 def test_every_format_shows_the_same_images(handler: Any) -> None:
@@ -104,7 +116,11 @@ def test_every_format_shows_the_same_images(handler: Any) -> None:
     assert np.array_equal(np.stack([sheet[:, 30 * k : 30 * k + 28] for k in range(3)]), expected)
 
     answer = json.loads(as_json.body)
-    assert [(e["index"], e["seed"], e["label"]) for e in answer["images"]] == [(0, 8, 0), (1, 8, 1), (2, 8, 2)]
+    assert [(e["index"], e["seed"], e["label"]) for e in answer["images"]] == [
+        (0, 8, 0),
+        (1, 8, 1),
+        (2, 8, 2),
+    ]
     assert (answer["seed"], answer["nfe"], answer["settings"]["steps"]) == (8, 6, 6)
     decoded = [np.asarray(Image.open(io.BytesIO(base64.b64decode(e["png"])))) for e in answer["images"]]
     assert np.array_equal(np.stack(decoded), expected)
@@ -117,7 +133,9 @@ def test_every_format_shows_the_same_images(handler: Any) -> None:
     film = np.asarray(Image.open(io.BytesIO(strip.body)))
     assert film.shape == (3 * 30 - 2, 7 * 30 - 2)  # six moments and the picture
     assert np.array_equal(film[:28, 180:], expected[0])
-    neighbours = [np.corrcoef(x[:, 1:].ravel(), x[:, :-1].ravel())[0, 1] for x in (film[:28, :28], film[:28, 180:])]
+    neighbours = [
+        np.corrcoef(x[:, 1:].ravel(), x[:, :-1].ravel())[0, 1] for x in (film[:28, :28], film[:28, 180:])
+    ]
     assert abs(neighbours[0]) < 0.15 < neighbours[1]  # it starts as noise, in which no pixel knows the next
 
     with Image.open(io.BytesIO(gif.body)) as animation:
@@ -146,7 +164,17 @@ def test_describe_says_what_the_model_is(handler: Any) -> None:
     told = json.loads(reply.body)
     assert told["shape"] == [1, 28, 28]
     assert told["classes"] == list("0123456789")
-    assert {"family", "sampler", "steps", "schedule", "quality", "precision", "threads", "mode", "device"} <= told.keys()
+    assert {
+        "family",
+        "sampler",
+        "steps",
+        "schedule",
+        "quality",
+        "precision",
+        "threads",
+        "mode",
+        "device",
+    } <= told.keys()
 
 
 def test_a_fault_of_ours_is_a_500_without_its_details(handler: Any, monkeypatch: pytest.MonkeyPatch) -> None:

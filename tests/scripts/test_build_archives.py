@@ -40,12 +40,15 @@ def test_its_handler_imports_from_the_archive_alone(archive: Path, tmp_path: Pat
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); import diffusion_handler, genserve, inspect\n"
         "assert genserve.__file__.startswith(sys.argv[1]), genserve.__file__\n"
-        "own = [c for _, c in inspect.getmembers(diffusion_handler, inspect.isclass) if c.__module__ == 'diffusion_handler']\n"
+        "classes = inspect.getmembers(diffusion_handler, inspect.isclass)\n"
+        "own = [name for name, c in classes if c.__module__ == 'diffusion_handler']\n"
         "assert len(own) == 1, own  # TorchServe takes a handler file with exactly one class\n"
         "heavy = {'torchvision', 'sklearn', 'jsonargparse', 'pytest'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
