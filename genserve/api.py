@@ -78,10 +78,11 @@ class DiffusionRequest(BaseModel):
     sampler: Literal["ddim", "ddpm", "heun", "dpmpp_2m"] | None = _field(
         None, "ddim, ddpm, heun, dpmpp_2m", "the model's best where not given"
     )
-    eta: float = _field(
-        0.0,
+    eta: float | None = _field(
+        None,
         "0 to 1",
-        "fresh noise of `ddim`: 0 none, 1 as much as `ddpm`; other samplers take 0 only",
+        "fresh noise of `ddim`: 0 none, 1 as much as `ddpm`; where not given, 0, or with no sampler given "
+        "either, the model's best",
         ge=0,
         le=1,
     )
@@ -153,7 +154,9 @@ class DiffusionRequest(BaseModel):
         filled["guidance"] = (
             (spec.guidance if self.label is not None else 1.0) if self.guidance is None else self.guidance
         )
-        if self.eta and filled["sampler"] != "ddim":
+        if self.eta is None:
+            filled["eta"] = spec.eta if self.sampler is None else 0.0
+        elif self.eta and filled["sampler"] != "ddim":
             raise BadRequest("eta", f"{filled['sampler']} takes no eta", "0, or sampler ddim")
         try:
             levels(filled["schedule"], filled["steps"], spec.sigma_min, spec.sigma_max)

@@ -29,7 +29,7 @@ FAMILIES = ("diffusion",)
 class Spec:
     """model.json: what a server must know of a model, and all it may know.
 
-    `sampler`, `schedule`, `steps` and `guidance` are what a request gets that does not say otherwise.
+    `sampler`, `eta`, `schedule`, `steps`, `guidance` are what a request gets that does not say otherwise.
     """
 
     format: int = FORMAT
@@ -40,6 +40,7 @@ class Spec:
     sigma_min: float
     sigma_max: float
     sampler: str = "dpmpp_2m"
+    eta: float = 0.0
     schedule: str = "karras"
     steps: int = 18
     guidance: float = 1.0
@@ -55,6 +56,8 @@ class Spec:
         ):
             if value not in allowed:
                 raise ValueError(f"model.json: {name} must be one of {', '.join(allowed)}, got {value!r}")
+        if self.eta and self.sampler != "ddim":
+            raise ValueError(f"model.json: {self.sampler} takes no eta, got {self.eta}")
 
     @property
     def no_class(self) -> int:

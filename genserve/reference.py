@@ -96,6 +96,7 @@ class Reference:
 
         Once they are taken evenly from the whole (the first half of MNIST's is easier than the second), once
         with classes in the shares of the training set: a third of the distance of MNIST's is chance in those.
+        Their order is random, so that the first of them stand for all.
         """
         if self.test is None:
             return {}
@@ -103,8 +104,9 @@ class Reference:
         picked = {"held-out images": torch.arange(n) * len(self.test) // n}
         if self.classes:
             picked["held-out, in fair shares"] = self._in_fair_shares(n)
-        y = self.test.y if self.classes else None
-        return {name: (self.test.x[i], None if y is None else y[i]) for name, i in picked.items()}
+        y, rng = self.test.y if self.classes else None, torch.Generator().manual_seed(0)
+        mixed = {name: i[torch.randperm(len(i), generator=rng)] for name, i in picked.items()}
+        return {name: (self.test.x[i], None if y is None else y[i]) for name, i in mixed.items()}
 
     def _in_fair_shares(self, n: int) -> Tensor:
         """Return which held-out images make n of classes in the training set's shares, till one runs out."""

@@ -100,6 +100,7 @@ def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film) -
         "X-Seed": str(request.seed),
         "X-Steps": str(request.steps),
         "X-Sampler": str(request.sampler),
+        "X-Eta": str(request.eta),
         "X-NFE": str(ended.nfe),
     }
     return Reply(body, TYPES[request.format], headers=headers)

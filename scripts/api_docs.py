@@ -42,7 +42,7 @@ most 1 of 255 in any pixel. A retry is safe; a larger `num_samples` keeps the fi
 | `filmstrip` | `image/png` | a row an image: up to nine noise levels, then the picture; x_t / sqrt(1 + sigma^2), as the papers draw it |
 | `gif` | `image/gif` | the grid at up to 49 noise levels, then the pictures |
 
-Headers: `X-Seed`, `X-Steps`, `X-Sampler`, `X-NFE` (network evaluations of each image), `X-Model-Version`, and `Server-Timing`
+Headers: `X-Seed`, `X-Steps`, `X-Sampler`, `X-Eta`, `X-NFE` (network evaluations of each image), `X-Model-Version`, and `Server-Timing`
 with `sample` and `encode` in milliseconds.
 
 `{{"task": "describe"}}` answers with the model: family, shape, classes, defaults, measured quality, device, precision, threads, mode.

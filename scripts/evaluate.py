@@ -11,7 +11,8 @@ guidance, eta (of ddim), sigma_min, sigma_max.
 
 The columns, in the features of --classifier, against the whole training set:
 
-    FD                   Frechet distance, 0 is best; means nothing but beside that of held-out images
+    FD                   Frechet distance, 0 is best; means nothing but beside that of held-out images, the
+                         first row; the second row's classes come as often as in training, like those drawn
     precision, density   share of the images that lie among real ones; how densely
     recall, coverage     share of the real images that lie among these; that have one of these close by
     class@1000, class    share whose class the classifier sees as asked, of the first 1,000 and of all

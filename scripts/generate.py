@@ -5,7 +5,7 @@
     python scripts/generate.py --label 7 --seed 3 --sampler ddim --steps 50 ...
 
 The pictures are 00001.png, 00002.png and so on. Picture k of a seed never changes, so a run that was stopped
-goes on where it was, and a larger --num-images adds to what is there. settings.json says how they were drawn, and
+goes on, and a larger --num-images adds to what is there. settings.json says how they were drawn, and
 a folder that was drawn otherwise is refused.
 """
 
@@ -43,7 +43,7 @@ class GenerateConfig:
         label: class by number or name; anything where not given.
         sampler: ddim, ddpm, heun or dpmpp_2m; the model's best where not given.
         steps: of the sampler; the model's best where not given.
-        eta: fresh noise of ddim, 0 to 1.
+        eta: fresh noise of ddim, 0 to 1; the model's best where no sampler is given either, else 0.
         schedule: karras, linear, cosine or offset_cosine; the model's best where not given.
         guidance: weight of the class.
         scale: enlargement of every pixel.
@@ -58,7 +58,7 @@ class GenerateConfig:
     label: str | None = None
     sampler: str | None = None
     steps: int | None = None
-    eta: float = 0.0
+    eta: float | None = None
     schedule: str | None = None
     guidance: float | None = None
     scale: int = 1

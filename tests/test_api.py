@@ -1,5 +1,6 @@
 """Requests: what is taken, what is refused, and that a refusal names its field."""
 
+import dataclasses
 import runpy
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,17 @@ def test_no_field_at_all_is_a_request_with_the_model_s_defaults() -> None:
     assert request.label is None
     assert request.guidance == 1
     assert request.seed != resolved({}).seed
+
+
+def test_the_model_s_own_eta_goes_with_its_own_sampler_only() -> None:
+    noisy = dataclasses.replace(DIGITS, sampler="ddim", eta=0.5)
+    assert resolved({}, noisy).eta == 0.5
+    assert resolved({"steps": 3}, noisy).eta == 0.5
+    assert resolved({"eta": 0}, noisy).eta == 0
+    assert resolved({"sampler": "ddim"}, noisy).eta == 0
+    assert resolved({"sampler": "heun"}, noisy).eta == 0
+    with pytest.raises(ValueError, match="eta"):
+        dataclasses.replace(DIGITS, eta=0.5)
 
 
 def test_a_form_says_the_same_as_json() -> None:

@@ -67,18 +67,89 @@ def test_a_request_gets_in_any_company_what_it_gets_alone(
         torch.testing.assert_close(e.x_0, alone, rtol=0, atol=1e-6)
 
 
-def test_one_tick_is_one_call_of_the_model_while_the_budget_lasts() -> None:
+def steady(n: int, ticks: int) -> Sampler:
+    """Ask for n images, so many times."""
+    x = torch.zeros(n, 1, 2, 2)
+    for _ in range(ticks):
+        yield Query(x, torch.ones(n), torch.zeros(n, dtype=torch.long))
+    return x
+
+
+@given(requests=REQUESTS, budget=st.integers(1, 9))
+def test_a_tick_is_one_call_and_as_full_as_the_budget_and_the_queries_allow(
+    requests: list[tuple[int, int, int, str, float]], budget: int
+) -> None:
     sizes: list[int] = []
 
     def counting(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
         sizes.append(len(x))
         return model(x, sigma, y)
 
-    engine = Engine(counting, budget=8)
-    for key, n in enumerate((3, 4, 5)):
-        engine.admit(key, request(0, n, 2, "ddim", 1.0))
+    engine = Engine(counting, budget)
+    for key, settings in enumerate(requests):
+        engine.admit(key, request(*settings))
+    waiting = sum(n * (1 if guidance == 1 else 2) for _, n, _, _, guidance in requests)
     engine.tick()
-    assert sizes == [8, 4]
+    assert sizes == [min(budget, waiting)]
+
+
+@given(
+    crowd=st.integers(1, 8), images=st.integers(1, 16), budget=st.integers(4, 16), quiet=st.integers(0, 30)
+)
+def test_a_short_request_is_not_held_up_by_long_ones(
+    crowd: int, images: int, budget: int, quiet: int
+) -> None:
+    engine = Engine(lambda x, sigma, y: x, budget)
+    for key in range(crowd):
+        engine.admit(key, steady(images, 10_000))
+    for _ in range(quiet):
+        engine.tick()
+    engine.admit("short", steady(1, 10))
+    ticks = 0
+    while not any(ended.key == "short" for ended in engine.tick()):
+        ticks += 1
+    # before each of its ten images, every other sampler is served at most one query
+    assert ticks <= 10 * (crowd * images / budget + 1)
+
+
+@given(
+    images=st.integers(1, 40), budget=st.integers(4, 16), quiet=st.integers(0, 20), places=st.integers(2, 20)
+)
+def test_a_long_request_advances_however_many_short_ones_come(
+    images: int, budget: int, quiet: int, places: int
+) -> None:
+    engine = Engine(lambda x, sigma, y: x, budget)
+    engine.admit("long", steady(images, 30))
+    for _ in range(quiet):
+        engine.tick()
+    taken, ticks = 1, 0
+    while taken:
+        for k in range(places - taken):  # every free place is taken by a newcomer, every time
+            engine.admit((ticks, k), steady(1, 1))
+        ended = engine.tick()
+        if any(e.key == "long" for e in ended):
+            break
+        taken, ticks = places - len(ended), ticks + 1
+        assert ticks <= 30 * images * places / budget + 30 + places, "the long request starves"
+
+
+def test_a_sampler_can_be_cancelled() -> None:
+    closed = []
+
+    def careful() -> Sampler:
+        try:
+            return (yield from steady(1, 10))
+        finally:
+            closed.append(True)
+
+    engine = Engine(model)
+    engine.admit("a", careful())
+    engine.admit("b", request(0, 1, 3, "ddim", 1.0))
+    engine.tick()
+    assert engine.cancel("a")
+    assert closed == [True]
+    assert not engine.cancel("a")
+    assert [e.key for e in drive(engine)] == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +181,7 @@ def test_a_fault_in_a_sampler_is_its_own() -> None:
     torch.testing.assert_close(ended["good"].x_0, run(request(0, 2, 4, "ddim", 1.0), model))
 
 
-def test_a_fault_of_the_model_ends_those_in_flight_and_nobody_later() -> None:
+def test_a_fault_of_the_model_ends_those_it_was_asked_about_and_nobody_later() -> None:
     fail = True
 
     def moody(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ def test_the_nearest_image_of_a_copy_is_its_original(reference: Reference) -> No
 def test_held_out_images_are_spread_over_the_whole_or_come_in_fair_shares(reference: Reference) -> None:
     test, counts = images("test"), images("train").y.bincount()
     plain, fair = reference.held_out(100).values()
-    assert plain[0].equal(test.x[torch.arange(100) * len(test) // 100])
+    spread = test.x[torch.arange(100) * len(test) // 100]
+    assert sorted(plain[0].flatten(1).tolist()) == sorted(spread.flatten(1).tolist())
     missing = 100 * counts / counts.sum() - fair[1].bincount(minlength=10)
     assert missing.min() >= 0
     assert missing.max() < 1

@@ -3,6 +3,9 @@
 import json
 import resource
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,15 +37,17 @@ def write_run(directory: Path, model: ModelConfig) -> torch.nn.Module:
 # ---- atomic writes -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def full_disk():
+@contextmanager
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No file may grow beyond 1,000 bytes: the system itself stops a write half way."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # or an import in here would leave half a .pyc
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize(
@@ -54,10 +59,10 @@ def full_disk():
         lambda path: run.save_state(path, {"new": torch.zeros(1000)}),
     ],
 )
-def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_path: Path, full_disk, write):
+def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch, write):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises((OSError, RuntimeError)):
+    with full_disk(monkeypatch), pytest.raises((OSError, RuntimeError)):
         write(path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

@@ -88,6 +88,7 @@ def test_trailing_picks_the_timesteps_of_lin_et_al():
     assert trailing(every, 10).tolist() == [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100, 0]
     assert trailing(every, 1000).tolist() == list(range(1000, -1, -1))
     assert trailing(every, 1).tolist() == [1000, 0]
+    assert trailing(every, 7).tolist() == [1000, 857, 714, 571, 429, 286, 143, 0]  # k 1000 / 7, rounded
 
 
 @given(T=st.integers(1, 200), data=st.data())

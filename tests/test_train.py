@@ -188,6 +188,17 @@ def test_the_numbers_of_a_step_depend_on_seed_and_step():
     assert len({numbers(seed, step) for seed in range(10) for step in range(100)}) == 1000
 
 
+def test_dropout_depends_on_seed_step_and_rank_and_not_on_what_was_drawn_before():
+    def mask(seed: int, step: int, rank: int) -> tuple[bool, ...]:
+        train.seed_dropout(seed, step, rank)
+        return tuple((nn.functional.dropout(torch.ones(64)) > 0).tolist())
+
+    cases = [(seed, step, rank) for seed in (0, 1, 2) for step in (0, 1, 2) for rank in (0, 1)]
+    masks = [mask(*case) for case in cases]
+    assert masks == [mask(*case) for case in reversed(cases)][::-1]
+    assert len(set(masks)) == len(cases)
+
+
 def test_precision_rules_where_matrices_are_multiplied():
     a = torch.ones(2, 2)
     for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
