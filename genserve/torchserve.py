@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Hashable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -70,6 +70,15 @@ def _json(body: bytes | bytearray | str) -> Any:
             "the body is not JSON",
             'nothing, form fields, or a JSON object such as {"num_samples": 4}',
         ) from None
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A good request on its way through the engine."""
+
+    request: DiffusionRequest
+    film: Film
+    at: float  # time.perf_counter
 
 
 class EngineHandler:
@@ -141,9 +150,8 @@ class EngineHandler:
 
     def replies(self, data: list[dict[str, Any]], headers: list[dict[str, str]]) -> list[Reply]:
         """Answer a batch of rows and their headers, in their order; each succeeds or fails by itself."""
-        started = time.perf_counter()
-        replies: list[Reply | None] = [None] * len(data)
-        admitted: dict[Hashable, tuple[int, DiffusionRequest, Film]] = {}
+        replies: dict[Hashable, Reply] = {}
+        admitted: dict[Hashable, Admitted] = {}
         for i, (row, sent) in enumerate(zip(data, headers, strict=True)):
             try:
                 request = parse(self.Request, *fields_of(row, sent))
@@ -154,26 +162,24 @@ class EngineHandler:
             except BadRequest as error:
                 replies[i] = refusal(error)
                 continue
-            film = film_for(request)
-            admitted[i] = i, request, film
-            self.engine.admit(i, self.sampler(request, film.see))
+            admitted[i] = Admitted(request, film_for(request), time.perf_counter())
+            self.engine.admit(i, self.sampler(request, admitted[i].film.see))
         while self.engine.busy:
             for ended in self.engine.tick():
-                i, request, film = admitted[ended.key]
-                replies[i] = self.reply(ended, request, film, started)
-        return [reply for reply in replies if reply is not None]
+                replies[ended.key] = self.reply(ended, admitted[ended.key])
+        return [replies[i] for i in range(len(data))]
 
-    def reply(self, ended: Finished, request: DiffusionRequest, film: Film, started: float) -> Reply:
+    def reply(self, ended: Finished, admitted: Admitted) -> Reply:
         """Return the answer to a request whose sampler has ended."""
         try:
             if ended.error is not None:
                 raise ended.error
             sampled = time.perf_counter()
-            reply = answer(request, self.spec, ended, film)
+            reply = answer(admitted.request, self.spec, ended, admitted.film)
         except Exception:
-            log.exception("failed request=%s", request)
+            log.exception("failed request=%s", admitted.request)
             return failure("sampling failed; the server's log says why")
-        timing = {"sample": sampled - started, "encode": time.perf_counter() - sampled}
+        timing = {"sample": sampled - admitted.at, "encode": time.perf_counter() - sampled}
         reply.headers["X-Model-Version"] = self.version
         reply.headers["Server-Timing"] = ", ".join(f"{name};dur={1000 * s:.1f}" for name, s in timing.items())
         return reply
