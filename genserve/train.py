@@ -28,6 +28,8 @@ Config = TypeVar("Config")
 
 # What may change when a run is taken up again: how long, how often and where, never what is learnt.
 FREE = {
+    "name",
+    "output",
     "epochs",
     "max_batches_per_epoch",
     "sample_every",
@@ -44,7 +46,9 @@ def flags(argv: list[str]) -> list[str]:
     return [name.replace("-", "_").replace("__", "--", 1) + equals + value for name, equals, value in words]
 
 
-def configure(program: Callable[[Config], None], kind: type[Config], description: str) -> None:
+def configure(
+    program: Callable[[Config], None], kind: type[Config], description: str, argv: list[str]
+) -> None:
     """Read a config from YAML (`--config FILE`) and flags, then run the program with it.
 
     Every field of the dataclass is a flag, nested ones with a dot, dashes or underscores alike; an unknown
@@ -56,7 +60,7 @@ def configure(program: Callable[[Config], None], kind: type[Config], description
     parser = ArgumentParser(description=description, exit_on_error=True)
     parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
     parser.add_class_arguments(kind, nested_key=None)
-    parsed = parser.parse_args(flags(sys.argv[1:]))
+    parsed = parser.parse_args(flags(argv))
     parsed.pop("config")
     try:
         config = parser.instantiate(parsed)
@@ -183,6 +187,8 @@ class Checkpoint:
                 )
             state = torch.load(state_file, map_location="cpu", weights_only=True)
         if self.first:
+            for torn in self.directory.glob(".*.part"):  # what a kill in the middle of a write left
+                torn.unlink()
             run.write_json(config_file, self._config)
             records = run.read_metrics(self.directory, up_to=state["step"] if state else -1)
             lines = "".join(json.dumps(record) + "\n" for record in records)

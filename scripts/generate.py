@@ -185,4 +185,4 @@ def checked(status: int, body: bytes) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    configure(main, GenerateConfig, __doc__.split("\n\n")[0])
+    configure(main, GenerateConfig, __doc__.split("\n\n")[0], sys.argv[1:])

@@ -51,13 +51,12 @@ class OuterConfig:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch):
+def command():
     """Run a program that only returns its configuration, with this command line."""
 
     def configured(*words: str) -> OuterConfig:
-        monkeypatch.setattr("sys.argv", ["program", *words])
         seen: list[OuterConfig] = []
-        configure(seen.append, OuterConfig, "A program.")
+        configure(seen.append, OuterConfig, "A program.", list(words))
         return seen[0]
 
     return configured
@@ -108,13 +107,12 @@ def test_a_value_that_is_refused_ends_in_one_line(command):
         command("--lr=-1")
 
 
-def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
+def test_a_mistake_of_ours_keeps_its_traceback():
     def program(config: OuterConfig) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("sys.argv", ["program"])
     with pytest.raises(KeyError, match="a bug"):
-        configure(program, OuterConfig, "A program.")
+        configure(program, OuterConfig, "A program.", [])
 
 
 # ---- learning rate and EMA ---------------------------------------------------------------------------------
@@ -242,6 +240,7 @@ def test_a_checkpoint_gives_back_what_was_saved_and_drops_what_came_later(tmp_pa
     before.record(100, loss=0.4)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 110, "lo')  # killed here
+    (tmp_path / ".state.pt.17.part").write_bytes(b"half")  # and here
 
     state = checkpoint(tmp_path).resume()
     assert state is not None
@@ -252,6 +251,7 @@ def test_a_checkpoint_gives_back_what_was_saved_and_drops_what_came_later(tmp_pa
     assert torch.equal(state["optimizer"]["state"][0]["exp_avg"], moment)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 50, "loss": 0.5}\n'
     assert run.read_config(tmp_path)["train"]["widths"] == [1, 2]
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_run_that_never_saved_starts_afresh(tmp_path: Path):

@@ -9,6 +9,7 @@ held-out images, all that a Frechet distance needs. Run it again after a kill an
 
 import copy
 import math
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -183,4 +184,4 @@ def main(config: TrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    train.configure(main, TrainConfig, __doc__.split("\n\n")[0])
+    train.configure(main, TrainConfig, __doc__.split("\n\n")[0], sys.argv[1:])

@@ -8,6 +8,7 @@ Run it again after a kill and it goes on from the last checkpoint, to the weight
 """
 
 import copy
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -138,7 +139,7 @@ def sample_grid(denoiser: Denoiser, model: run.ModelConfig, device: torch.device
     sigmas = karras(12, model.sigma_min, model.sigma_max)
     x_t = sigmas[0].item() * noise(torch.empty(len(y), *model.shape, device=device))
     x_0 = sample(dpmpp_2m(x_t, sigmas, y), denoiser)
-    return images.png(images.enlarge(images.grid(images.to_pixels(x_0), columns), 2))
+    return images.png(images.enlarge(images.grid(images.to_pixels(x_0), columns), max(1, 64 // model.shape[1])))
 
 
 def main(config: TrainConfig) -> None:
@@ -255,4 +256,4 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
 
 
 if __name__ == "__main__":
-    train.configure(main, TrainConfig, __doc__.split("\n\n")[0])
+    train.configure(main, TrainConfig, __doc__.split("\n\n")[0], sys.argv[1:])
