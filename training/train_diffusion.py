@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from genserve import data, images, run, train
 from genserve.data import DataConfig
-from genserve.diffusion import Denoiser, denoising_loss, dpmpp_2m, training_sigmas
+from genserve.diffusion import Denoiser, ddim, denoising_loss, training_sigmas
 from genserve.diffusion import run as sample
 from genserve.noise import Streams
 from genserve.schedules import karras
@@ -136,10 +136,11 @@ def sample_grid(denoiser: Denoiser, model: run.ModelConfig, device: torch.device
     columns = min(n_classes, 10) or 8
     y = torch.arange(8 * columns, device=device) % columns * (n_classes > 0)
     noise = Streams(0, range(len(y)))
-    sigmas = karras(12, model.sigma_min, model.sigma_max)
+    sigmas = karras(30, model.sigma_min, model.sigma_max)
     x_t = sigmas[0].item() * noise(torch.empty(len(y), *model.shape, device=device))
-    x_0 = sample(dpmpp_2m(x_t, sigmas, y), denoiser)
-    return images.png(images.enlarge(images.grid(images.to_pixels(x_0), columns), max(1, 64 // model.shape[1])))
+    x_0 = sample(ddim(x_t, sigmas, y, eta=0.7, noise=noise), denoiser)
+    sheet = images.grid(images.to_pixels(x_0), columns)
+    return images.png(images.enlarge(sheet, max(1, 64 // model.shape[1])))
 
 
 def main(config: TrainConfig) -> None:
