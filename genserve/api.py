@@ -9,15 +9,18 @@ import math
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from genserve.diffusion import evaluations
 from genserve.export import Spec
 from genserve.noise import SEED_MAX
 from genserve.schedules import levels
 
-PIXELS_MAX = 4096 * 4096  # values in one answer
-WORK_MAX = 16_384  # images x network evaluations of one request: half a minute on two cores
+SAMPLES_MAX = 64  # images in one answer
+PIXELS_MAX = (
+    2**22
+)  # values in one answer; the host takes minutes over a batch of answers of tens of megabytes
+WORK_MAX = 16_384  # images x network evaluations of one request: a minute of one core
 FRAMES_MAX = 50  # of an animation
 STRIP_MAX = 10  # noise levels in a filmstrip
 
@@ -35,9 +38,20 @@ class BadRequest(ValueError):  # noqa: N818 (the name that HTTP gives it)
         return json.dumps({"error": error}).encode()
 
 
-def _listed(value: Any) -> Any:
-    """Form fields are text: "1,2,3" is a list."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) and "," in value else value
+def _listed(value: Any, info: ValidationInfo) -> Any:
+    """Read "1,2,3" in a form as a list; refuse a long list before anybody looks at what is in it."""
+    if info.context and isinstance(value, str) and "," in value:
+        value = [part.strip() for part in value.split(",")]
+    if isinstance(value, list) and len(value) > SAMPLES_MAX:
+        raise ValueError("too many labels")
+    return value
+
+
+def _digits(value: Any, info: ValidationInfo) -> Any:
+    """Take plain digits for a number in a form; Python would read "1_0" and " 4.0" as well."""
+    if info.context and not (isinstance(value, str) and value.isascii() and value.isdecimal()):
+        raise ValueError("not a whole number")
+    return value
 
 
 def _field(default: Any, allowed: str, description: str, **limits: Any) -> Any:
@@ -45,6 +59,7 @@ def _field(default: Any, allowed: str, description: str, **limits: Any) -> Any:
 
 
 Label = Annotated[int | str | list[int | str] | None, BeforeValidator(_listed)]
+Count = Annotated[int, BeforeValidator(_digits)]
 
 
 class DiffusionRequest(BaseModel):
@@ -55,24 +70,28 @@ class DiffusionRequest(BaseModel):
     task: Literal["sample", "describe"] = _field(
         "sample", "sample, describe", "`describe` answers with what the model is and what its defaults are"
     )
-    num_samples: int = _field(
-        16, "1 to 64", "images in this answer; with a list of labels, as many as the list", ge=1, le=64
+    num_samples: Count = _field(
+        16,
+        f"1 to {SAMPLES_MAX}",
+        "images in this answer; with a list of labels, as many as the list",
+        ge=1,
+        le=SAMPLES_MAX,
     )
-    seed: int | None = _field(
+    seed: Count | None = _field(
         None,
         f"0 to {SEED_MAX}",
         "drawn where not given, and returned; the same seed gives the same images",
         ge=0,
         le=SEED_MAX,
     )
-    first_index: int = _field(
+    first_index: Count = _field(
         0,
         "0 to 2**53",
         "number of the first image: image k of a seed is the same picture whichever request draws it",
         ge=0,
         le=2**53,
     )
-    steps: int | None = _field(
+    steps: Count | None = _field(
         None, "1 to 1000", "steps of the sampler; the model's best where not given", ge=1, le=1000
     )
     sampler: Literal["ddim", "ddpm", "heun", "dpmpp_2m"] | None = _field(
@@ -81,8 +100,8 @@ class DiffusionRequest(BaseModel):
     eta: float | None = _field(
         None,
         "0 to 1",
-        "fresh noise of `ddim`: 0 none, 1 as much as `ddpm`; where not given, 0, or with no sampler given "
-        "either, the model's best",
+        "fresh noise of `ddim`, which alone takes it: 0 none, 1 as much as `ddpm`; where not given, 0, or "
+        "with no sampler given either, the model's best",
         ge=0,
         le=1,
     )
@@ -93,7 +112,7 @@ class DiffusionRequest(BaseModel):
     )
     label: Label = _field(
         None,
-        "a class by number or name, or a list with one for each image",
+        "a class by number or name (a number may be text), or a list with one for each image",
         "what to draw; anything where not given",
     )
     guidance: float | None = _field(
@@ -109,10 +128,10 @@ class DiffusionRequest(BaseModel):
         "`png` one grid; `json` a base64 PNG an image; `npy` uint8 (N, H, W, C); `zip` of PNGs; "
         "`filmstrip` a row an image, noise to picture; `gif` the same as an animation",
     )
-    columns: int | None = _field(
+    columns: Count | None = _field(
         None, "1 to 64", "of the grid (`png`, `gif`); as square as possible where not given", ge=1, le=64
     )
-    scale: int = _field(1, "1 to 16", "enlargement of every pixel, for the eye", ge=1, le=16)
+    scale: Count = _field(1, "1 to 16", "enlargement of every pixel, for the eye", ge=1, le=16)
 
     @property
     def indices(self) -> range:
@@ -125,10 +144,12 @@ class DiffusionRequest(BaseModel):
         Raises:
             BadRequest: a field does not fit the model or another field.
         """
+        if self.task != "sample" and self.model_fields_set > {"task"}:
+            beside = sorted(self.model_fields_set - {"task"})
+            raise BadRequest(beside[0], f"means nothing to the task {self.task}", "no other field")
+        drawn = secrets.randbelow(2**53)  # exact in every JSON reader
         filled: dict[str, Any] = {
-            "seed": secrets.randbelow(2**53)
-            if self.seed is None
-            else self.seed,  # exact in every JSON reader
+            "seed": drawn if self.seed is None else self.seed,
             "steps": self.steps or spec.steps,
             "sampler": self.sampler or spec.sampler,
             "schedule": self.schedule or spec.schedule,
@@ -142,8 +163,8 @@ class DiffusionRequest(BaseModel):
                 )
             filled["num_samples"] = len(self.label)
         n = filled.get("num_samples", self.num_samples)
-        if not 1 <= n <= 64:
-            raise BadRequest("label", f"{n} labels", "1 to 64 labels")
+        if n < 1:
+            raise BadRequest("label", "an empty list", f"1 to {SAMPLES_MAX} labels")
         if self.label is not None:
             each = self.label if isinstance(self.label, list) else [self.label] * n
             filled["label"] = [_class(value, spec) for value in each]
@@ -154,10 +175,10 @@ class DiffusionRequest(BaseModel):
         filled["guidance"] = (
             (spec.guidance if self.label is not None else 1.0) if self.guidance is None else self.guidance
         )
-        if self.eta is None:
+        if filled["sampler"] != "ddim" and self.eta is not None:
+            raise BadRequest("eta", f"{filled['sampler']} takes no eta", "only with sampler ddim")
+        if filled["sampler"] == "ddim" and self.eta is None:
             filled["eta"] = spec.eta if self.sampler is None else 0.0
-        elif self.eta and filled["sampler"] != "ddim":
-            raise BadRequest("eta", f"{filled['sampler']} takes no eta", "0, or sampler ddim")
         try:
             levels(filled["schedule"], filled["steps"], spec.sigma_min, spec.sigma_max)
         except ValueError as error:
@@ -190,7 +211,8 @@ class DiffusionRequest(BaseModel):
             else min(self.num_samples, self.columns or math.isqrt(self.num_samples - 1) + 1)
         )
         down = self.num_samples if self.format == "filmstrip" else math.ceil(self.num_samples / across)
-        pixels = across * down * h * w * self.scale**2 * (FRAMES_MAX if self.format == "gif" else 1)
+        frames = min(self.steps or 1, FRAMES_MAX - 1) + 1 if self.format == "gif" else 1
+        pixels = across * down * h * w * self.scale**2 * frames
         if pixels * c > PIXELS_MAX:
             raise BadRequest(
                 "scale",
@@ -213,6 +235,7 @@ class DiffusionRequest(BaseModel):
         """Return what, beside seed, index and label, these images depend on."""
         return {
             "model": spec.name,
+            "weights": spec.weights,
             "sampler": self.sampler,
             "steps": self.steps,
             "schedule": self.schedule,
@@ -228,15 +251,11 @@ def _class(value: int | str, spec: Spec) -> int:
         if spec.classes
         else "none: this model has no classes"
     )
-    if isinstance(value, str):
-        if value in spec.classes:
-            return spec.classes.index(value)
-        if not value.isdecimal():
-            raise BadRequest("label", f"{value[:40]!r} is no class of this model", allowed)
-        value = int(value[:9])
-    if not 0 <= value < len(spec.classes):
-        raise BadRequest("label", f"{value} is no class of this model", allowed)
-    return value
+    names = {str(k): k for k in range(len(spec.classes))} | {name: k for k, name in enumerate(spec.classes)}
+    number = names.get(value) if isinstance(value, str) else value
+    if number is None or not 0 <= number < len(spec.classes):
+        raise BadRequest("label", f"{str(value)[:40]!r} is no class of this model", allowed)
+    return number
 
 
 def parse(kind: type[DiffusionRequest], fields: dict[str, Any], text: bool) -> DiffusionRequest:
@@ -249,15 +268,18 @@ def parse(kind: type[DiffusionRequest], fields: dict[str, Any], text: bool) -> D
         BadRequest: the first thing that is wrong.
     """
     try:
-        return kind.model_validate_strings(fields) if text else kind.model_validate(fields, strict=True)
+        if text:
+            return kind.model_validate_strings(fields, context={"text": True})
+        return kind.model_validate(fields, strict=True)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        name = str(problem["loc"][0])
-        if problem["type"] == "extra_forbidden":
-            raise BadRequest(name[:40], "there is no such field", ", ".join(kind.model_fields)) from None
+        name = str(problem["loc"][0]) if problem["loc"] else "body"
+        if name not in kind.model_fields:
+            shown = name[:40].encode("ascii", "replace").decode()
+            raise BadRequest(shown, "there is no such field", ", ".join(kind.model_fields)) from None
         extra = kind.model_fields[name].json_schema_extra
         assert isinstance(extra, dict)
-        message = (
-            "wrong type" if name == "label" else problem["msg"]
-        )  # of a union: one message for all its members
+        # of a union, one message for all its members
+        wrong_type = name == "label" and problem["type"] != "value_error"
+        message = "wrong type" if wrong_type else problem["msg"].removeprefix("Value error, ")
         raise BadRequest(name, message, str(extra["allowed"])) from None

@@ -3,6 +3,7 @@
 python -m genserve.export weights/diffusion-mnist out/
 """
 
+import hashlib
 import io
 import json
 import sys
@@ -46,6 +47,7 @@ class Spec:
     guidance: float = 1.0
     torch: str = ""  # the version that wrote model.pt
     genserve: str = genserve.__version__
+    weights: str = ""  # digest of weights.safetensors: two models of one name are told apart by it
     quality: dict[str, Any] = field(default_factory=dict)  # as measured by scripts/evaluate.py
 
     def __post_init__(self) -> None:
@@ -104,6 +106,7 @@ def export(directory: Path, out: Path) -> Spec:
         sigma_min=model.sigma_min,
         sigma_max=model.sigma_max,
         torch=torch.__version__.split("+")[0],
+        weights=hashlib.sha256((directory / "weights.safetensors").read_bytes()).hexdigest()[:12],
         **serving,
     )
     out.mkdir(parents=True, exist_ok=True)

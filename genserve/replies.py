@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,37 +39,45 @@ def refusal(error: BadRequest) -> Reply:
     return Reply(error.body(), "application/json", 400)
 
 
-def failure(message: str) -> Reply:
-    """Return a mistake of ours; `message` holds nothing a client should not see."""
-    body = json.dumps({"error": {"field": "", "message": message, "allowed": ""}}).encode()
-    return Reply(body, "application/json", 500)
+def failure() -> Reply:
+    """Return a mistake of ours; a client learns no more of it."""
+    error = {"field": "", "message": "sampling failed; the server's log says why", "allowed": ""}
+    return Reply(json.dumps({"error": error}).encode(), "application/json", 500)
 
 
 class Film:
-    """Remembers a few moments of a sampler, evenly spaced: x_t in the variance-preserving picture.
+    """Remembers x_t at a few of a sampler's noise levels, in the variance-preserving picture.
+
+    Heun looks at each level twice, at a trial point and then where it really goes: the last look counts.
 
     Args:
-        total: how many queries the sampler will make.
+        levels: noise levels above 0 that the sampler will visit.
         keep: how many of them to remember; the finished picture comes on top.
     """
 
-    def __init__(self, total: int, keep: int) -> None:
-        self._wanted = set(np.linspace(0, total - 1, min(keep, total)).round().astype(int).tolist())
-        self._seen = 0
-        self.frames: list[images.Pixels] = []  # each (B, H, W, C)
+    def __init__(self, levels: int, keep: int) -> None:
+        self._wanted = set(np.linspace(0, levels - 1, min(keep, levels)).round().astype(int).tolist())
+        self._level, self._sigma = -1, math.inf
+        self._kept: dict[int, images.Pixels] = {}
 
     def see(self, query: Query, x_0: Tensor) -> None:
         """Be shown one query; see `diffusion.watched`."""
-        if self._seen in self._wanted:
-            scale = (1 + query.sigma.view(-1, 1, 1, 1) ** 2).sqrt()
-            self.frames.append(images.to_pixels(query.x / scale))
-        self._seen += 1
+        sigma = query.sigma[0].item()
+        if sigma < self._sigma:
+            self._level, self._sigma = self._level + 1, sigma
+        if self._level in self._wanted:
+            self._kept[self._level] = images.to_pixels(query.x / math.sqrt(1 + sigma**2))
+
+    @property
+    def frames(self) -> list[images.Pixels]:
+        """From noise on, each (B, H, W, C)."""
+        return list(self._kept.values())
 
 
 def film_for(request: DiffusionRequest) -> Film:
-    """Return what watches the sampler; it keeps nothing where the format shows the finished images only."""
+    """Return what watches the sampler; it keeps nothing where only finished images are shown."""
     keep = {"filmstrip": STRIP_MAX - 1, "gif": FRAMES_MAX - 1}.get(request.format, 0)
-    return Film(request.evaluations, keep)
+    return Film(request.steps or 1, keep)
 
 
 def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film) -> Reply:
@@ -100,9 +109,10 @@ def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film) -
         "X-Seed": str(request.seed),
         "X-Steps": str(request.steps),
         "X-Sampler": str(request.sampler),
-        "X-Eta": str(request.eta),
         "X-NFE": str(ended.nfe),
     }
+    if request.eta is not None:
+        headers["X-Eta"] = str(request.eta)
     return Reply(body, TYPES[request.format], headers=headers)
 
 

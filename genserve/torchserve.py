@@ -37,7 +37,7 @@ def fields_of(row: dict[str, Any], headers: dict[str, str]) -> tuple[dict[str, A
         raise BadRequest("task", "this model explains nothing", "POST /predictions")
     row = dict(row)
     body = row.pop("body", None)
-    text = {name: _text(value) for name, value in row.items() if name != "model_name"}
+    text = {name: _text(name, value) for name, value in row.items() if name != "model_name"}
     if isinstance(body, (bytes, bytearray, str)):
         body = _json(body) if body.strip() else None
     if body is None:
@@ -57,14 +57,19 @@ def fields_of(row: dict[str, Any], headers: dict[str, str]) -> tuple[dict[str, A
     return body, False
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else bytes(value).decode(errors="replace")
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode(errors="replace")
+    if isinstance(value, str):
+        return value
+    # The host parses a part that was sent as a JSON file.
+    raise BadRequest(name[:40], "not text", "a form field without a content type of its own")
 
 
 def _json(body: bytes | bytearray | str) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadRequest(
             "body",
             "the body is not JSON",
@@ -103,7 +108,7 @@ class EngineHandler:
         gpu = context.system_properties.get("gpu_id")
         use_gpu = gpu is not None and torch.cuda.is_available()
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(settings.get("threads") or max(1, cores // config.get("minWorkers", 1)))
+        torch.set_num_threads(settings.get("threads") or max(1, cores // config.get("maxWorkers", 1)))
         self.version = str(context.manifest["model"]["modelVersion"])
         directory = Path(context.system_properties["model_dir"])
         self.load(
@@ -154,16 +159,18 @@ class EngineHandler:
         admitted: dict[Hashable, Admitted] = {}
         for i, (row, sent) in enumerate(zip(data, headers, strict=True)):
             try:
-                request = parse(self.Request, *fields_of(row, sent))
+                request = parse(self.Request, *fields_of(row, sent)).resolved(self.spec)
                 if request.task == "describe":
                     replies[i] = self.describe()
                     continue
-                request = request.resolved(self.spec)
+                film = film_for(request)
+                self.engine.admit(i, self.sampler(request, film.see))
+                admitted[i] = Admitted(request, film, time.perf_counter())
             except BadRequest as error:
                 replies[i] = refusal(error)
-                continue
-            admitted[i] = Admitted(request, film_for(request), time.perf_counter())
-            self.engine.admit(i, self.sampler(request, admitted[i].film.see))
+            except Exception:  # ours: it must not reach the host, which would fail the whole batch
+                log.exception("failed row=%d", i)
+                replies[i] = failure()
         while self.engine.busy:
             for ended in self.engine.tick():
                 replies[ended.key] = self.reply(ended, admitted[ended.key])
@@ -176,9 +183,12 @@ class EngineHandler:
                 raise ended.error
             sampled = time.perf_counter()
             reply = answer(admitted.request, self.spec, ended, admitted.film)
+        except torch.AcceleratorError:
+            log.exception("the device is lost until this process ends: the host starts another")
+            os._exit(1)
         except Exception:
             log.exception("failed request=%s", admitted.request)
-            return failure("sampling failed; the server's log says why")
+            return failure()
         timing = {"sample": sampled - admitted.at, "encode": time.perf_counter() - sampled}
         reply.headers["X-Model-Version"] = self.version
         reply.headers["Server-Timing"] = ", ".join(f"{name};dur={1000 * s:.1f}" for name, s in timing.items())

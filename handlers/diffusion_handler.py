@@ -21,5 +21,6 @@ class DiffusionHandler(EngineHandler):
         sigmas = levels(request.schedule, request.steps, spec.sigma_min, spec.sigma_max)
         x_t = sigmas[0].item() * noise(torch.empty(n, *spec.shape, device=self.device))
         y = torch.tensor(request.label or [spec.no_class] * n, device=self.device)
-        inner = watched(sampler_named(request.sampler, x_t, sigmas, y, eta=request.eta, noise=noise), see)
+        plain = sampler_named(request.sampler, x_t, sigmas, y, eta=request.eta or 0.0, noise=noise)
+        inner = watched(plain, see)
         return guided(inner, request.guidance, spec.no_class) if request.guidance != 1 else inner

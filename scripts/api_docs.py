@@ -9,7 +9,8 @@ TARGET = Path(__file__).parent.parent / "docs" / "api.md"
 HEAD = """<!-- Made by scripts/api_docs.py from genserve/api.py: edit there. -->
 # The API of a server
 
-Addresses: predictions on port 8080, management on 8081, metrics on 8082; the last two on loopback only.
+Addresses: predictions on port 8080, management on 8081, metrics on 8082, all on loopback; in the container, predictions and
+metrics on every interface.
 
 ## `POST /predictions/diffusion`
 
@@ -55,7 +56,7 @@ What is wrong with a request is status 400 and one JSON object, for example for 
 {{example}}
 ```
 
-A body above 6,553,500 bytes is 413; a full queue, or a model without workers, 503; a fault of the server 500 with the same
+A body above 65,536 bytes is 413; a full queue, or a model without workers, 503; a fault of the server 500 with the same
 object and an empty `field`. A bad request costs its neighbours in the batch nothing.
 """
 

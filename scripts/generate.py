@@ -15,6 +15,7 @@ import json
 import secrets
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,12 +83,13 @@ def main(config: GenerateConfig) -> None:
     seed = config.seed
     if seed is None:
         seed = before["seed"] if before else secrets.randbelow(2**53)
-    settings = {"seed": seed, **asked}
-    if before is not None and before != settings:
-        changed = [f"{k} was {before.get(k)}, is {v}" for k, v in settings.items() if before.get(k) != v]
-        raise ValueError(
-            f"{folder} was drawn with other settings ({'; '.join(changed)}): give another --output-dir"
-        )
+    differs = f"{folder} was drawn otherwise: give another --output-dir"
+    if before and (before["seed"], before["asked"]) != (seed, asked):
+        was = {"seed": before["seed"], **before["asked"]}
+        changed = [
+            f"{k} was {was.get(k)}, is {v}" for k, v in {"seed": seed, **asked}.items() if was.get(k) != v
+        ]
+        raise ValueError(f"{differs} ({'; '.join(changed)})")
     missing = [k for k in range(config.num_images) if not (folder / f"{k + 1:05}.png").exists()]
 
     fields = {k: v for k, v in asked.items() if v is not None and k != "rgb"} | {
@@ -97,18 +99,18 @@ def main(config: GenerateConfig) -> None:
     draw = from_run(Path(config.run)) if config.run else from_server(config.server)
     bar = tqdm(total=config.num_images, initial=config.num_images - len(missing), unit="image")
     while missing:
-        first = (
-            missing[0] - missing[0] % SHARE
-        )  # whole shares: a picture never depends on where the last run stopped
+        # whole shares: a picture never depends on where the last run stopped
+        first = missing[0] - missing[0] % SHARE
         answer = draw(fields | {"num_samples": SHARE, "first_index": first})
+        if before and before["drawn"] != answer["settings"]:
+            raise ValueError(f"{differs} (by {before['drawn']}; this is {answer['settings']})")
+        before = {"seed": seed, "asked": asked, "drawn": answer["settings"]}
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(settings_file, settings)
+        write_json(settings_file, before)
         for entry in answer["images"]:
             if entry["index"] in missing:
-                write_atomic(
-                    folder / f"{entry['index'] + 1:05}.png",
-                    converted(base64.b64decode(entry["png"]), config.rgb),
-                )
+                png = converted(base64.b64decode(entry["png"]), config.rgb)
+                write_atomic(folder / f"{entry['index'] + 1:05}.png", png)
                 missing.remove(entry["index"])
                 bar.update()
     bar.close()
@@ -125,18 +127,22 @@ def converted(png: bytes, rgb: bool) -> bytes:
 
 
 def from_server(address: str) -> Draw:
-    """Ask a server; a full queue is waited for, a retry is safe because the seed names the pictures."""
+    """Ask a server. A full queue is waited for, and a retry is safe: the seed names the pictures."""
     import httpx
 
     client = httpx.Client(timeout=600, transport=httpx.HTTPTransport(retries=3))
 
     def draw(fields: dict[str, Any]) -> dict[str, Any]:
-        try:
-            answer = client.post(address, json=fields)
-        except httpx.HTTPError as error:
-            raise ValueError(
-                f"{address} does not answer ({error}): ./scripts/serve start, or draw with --run"
-            ) from error
+        for wait in (1, 2, 4, 8, 15, 30, 30, 30, 0):
+            try:
+                answer = client.post(address, json=fields)
+            except httpx.HTTPError as error:
+                raise ValueError(
+                    f"{address} does not answer ({error}): ./scripts/serve start, or draw with --run"
+                ) from error
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(wait)
         return checked(answer.status_code, answer.content)
 
     return draw

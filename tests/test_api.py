@@ -45,7 +45,7 @@ def test_the_model_s_own_eta_goes_with_its_own_sampler_only() -> None:
     assert resolved({"steps": 3}, noisy).eta == 0.5
     assert resolved({"eta": 0}, noisy).eta == 0
     assert resolved({"sampler": "ddim"}, noisy).eta == 0
-    assert resolved({"sampler": "heun"}, noisy).eta == 0
+    assert resolved({"sampler": "heun"}, noisy).eta is None
     with pytest.raises(ValueError, match="eta"):
         dataclasses.replace(DIGITS, eta=0.5)
 
@@ -93,6 +93,8 @@ def test_a_form_says_the_same_as_json() -> None:
         ({"eta": 1.5, "sampler": "ddim"}, "eta"),
         ({"eta": float("nan"), "sampler": "ddim"}, "eta"),
         ({"eta": 0.5}, "eta"),
+        ({"eta": 0, "sampler": "ddpm"}, "eta"),
+        ({"eta": 1, "sampler": "ddpm"}, "eta"),
         ({"label": 10}, "label"),
         ({"label": -1}, "label"),
         ({"label": "cat"}, "label"),
@@ -102,6 +104,12 @@ def test_a_form_says_the_same_as_json() -> None:
         ({"label": [1] * 65}, "label"),
         ({"label": [1, 2], "num_samples": 3}, "label"),
         ({"label": 10**30}, "label"),
+        ({"label": "0000000007"}, "label"),
+        ({"label": "\u0663"}, "label"),
+        ({"label": "1,2"}, "label"),
+        ({"label": [[]] * 2_000_000}, "label"),
+        ({"task": "describe", "num_samples": 3}, "num_samples"),
+        ({"\ud800": 1}, "body"),
         ({"guidance": 2}, "guidance"),
         ({"guidance": 21, "label": 1}, "guidance"),
         ({"guidance": float("inf"), "label": 1}, "guidance"),
@@ -122,6 +130,13 @@ def test_a_wrong_field_is_named_with_what_is_allowed(fields: dict[str, Any], fie
     assert caught.value.field == field
     assert caught.value.allowed
     assert len(caught.value.body()) < 1000
+
+
+@pytest.mark.parametrize("number", ["1_0", "4.0", " 4", "+3", "", "\u0663"])
+def test_a_number_in_a_form_is_digits(number: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        resolved({"num_samples": number}, text=True)
+    assert caught.value.field == "num_samples"
 
 
 def test_a_class_goes_by_number_or_name_and_only_where_there_are_classes() -> None:

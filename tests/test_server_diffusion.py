@@ -1,6 +1,7 @@
 """The diffusion archive on a real TorchServe: what README and docs/api.md promise a client."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from real_server import ROOT, Server
+from real_server import ROOT, Server, free_ports
 
 pytestmark = pytest.mark.server
 URL = "/predictions/diffusion"
@@ -59,6 +60,8 @@ def test_one_request_in_five_ways_of_asking(server: Server) -> None:
     [
         (b'{"num_samples":', "application/json", "body"),
         (b"[1]", "application/json", "body"),
+        (b"[" * 60_000, "application/json", "body"),
+        (b'{"\\ud800": 1}', "application/json", "body"),
         (
             b'{"num_samples": 4}',
             "application/x-www-form-urlencoded",
@@ -83,6 +86,23 @@ def test_bad_input_is_a_400_that_names_the_field(
     assert error["field"] == field
     assert error["message"]
     assert error["allowed"]
+
+
+def test_a_part_sent_as_a_json_file_is_a_400(server: Server) -> None:
+    with server.client() as client:
+        for content in (b'{"a": 1}', b"30000000000"):
+            answer = client.post(URL, files={"steps": ("j.json", content, "application/json")})
+            assert (answer.status_code, answer.json()["error"]["field"]) == (400, "steps")
+        assert post(client, steps=1).status_code == 200
+
+
+def test_sixteen_of_the_largest_answers_at_once(server: Server) -> None:
+    largest = {"num_samples": 64, "scale": 9, "steps": 1, "format": "npy"}
+    with server.client() as client, ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: post(client, **largest), range(16)))
+        assert [a.status_code for a in answers] == [200] * 16
+        assert len(answers[0].content) > 4_000_000
+        assert client.post(URL, content=b"x" * 70_000).status_code == 413
 
 
 def test_there_are_no_explanations_of_noise(server: Server) -> None:
@@ -197,13 +217,56 @@ def test_generate_writes_the_same_files_from_a_server_and_from_a_run(server: Ser
     )
 
 
+def test_generate_refuses_a_folder_that_was_drawn_otherwise(server: Server, tmp_path: Path) -> None:
+    def generate(*more: str) -> subprocess.CompletedProcess[str]:
+        address = f"http://127.0.0.1:{server.port}{URL}"
+        command = [sys.executable, str(ROOT / "scripts" / "generate.py"), "--server", address, "--steps", "1"]
+        return subprocess.run(
+            [*command, "--output-dir", str(tmp_path), *more], capture_output=True, text=True, check=False
+        )
+
+    assert generate("--num-images", "1").returncode == 0
+    assert "label was None, is 3" in generate("--num-images", "2", "--label", "3").stderr
+    written = json.loads((tmp_path / "settings.json").read_text())
+    written["drawn"]["weights"] = "of another model"
+    (tmp_path / "settings.json").write_text(json.dumps(written))
+    assert "was drawn otherwise" in generate("--num-images", "2").stderr
+    assert [p.name for p in tmp_path.glob("*.png")] == ["00001.png"]
+
+
 def test_a_second_start_says_what_is_in_the_way(server: Server, tmp_path: Path) -> None:
-    assert "already running" in server.serve("start").stdout
+    again = server.serve("start")
+    assert "already running" in again.stdout
+    assert "ready after" in again.stdout
+    moved = Server(server.port + 10, server.home, server.store).serve("start")
+    assert f"runs on port {server.port}: ./scripts/serve stop first" in moved.stderr
     other = Server(server.port, tmp_path, server.store).serve("start")
     assert other.returncode == 1
     assert f"port {server.port} is in use" in other.stderr
     empty = Server(server.port + 100, tmp_path, tmp_path).serve("start")
     assert "run ./scripts/build_archives first" in empty.stderr
+    assert "--port must be in 1 to 65531" in Server(65533, tmp_path, server.store).serve("start").stderr
+
+
+def test_stop_leaves_a_stranger_alone_whose_number_is_the_server_s(server: Server, tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
+        told = {"pid": stranger.pid, "born": "long ago", "port": 1, "store": "", "temporary": str(tmp_path)}
+        (tmp_path / "server.json").write_text(json.dumps(told))
+        assert "not running" in Server(server.port, tmp_path, server.store).serve("stop").stdout
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_server_with_a_long_home_runs(server: Server, tmp_path: Path) -> None:
+    home = tmp_path / ("a-folder-with-a-name-of-fifty-characters-and-more-" * 3)
+    other = Server(free_ports(5), home, server.store)
+    try:
+        assert "ready after" in other.serve("start").stdout
+        with other.client() as client:
+            assert post(client, steps=1).status_code == 200
+    finally:
+        assert "stopped" in other.serve("stop").stdout
+    assert "not running" in other.serve("stop").stdout
 
 
 def test_the_worker_runs_the_archive_and_not_the_work_tree(server: Server) -> None:

@@ -39,6 +39,7 @@ def test_each_way_of_sending_fields(row: dict[str, Any], fields: dict[str, Any],
         ({"body": bytearray(b'{"steps":')}, {}),
         ({"body": bytearray(b"\xff\xd8\xff")}, {}),
         ({"body": [1, 2]}, {}),
+        ({"body": bytearray(b"[" * 100_000)}, {}),  # deeper than Python's stack
         ({"body": 3}, {}),
         ({"body": {"steps": 4}, "seed": bytearray(b"1")}, {}),
         ({}, {"Content-Length": "17"}),  # curl -d '{"num_samples":4}': the host hands over nothing
@@ -48,3 +49,10 @@ def test_a_body_that_says_nothing_is_refused(row: dict[str, Any], headers: dict[
     with pytest.raises(BadRequest) as caught:
         fields_of(row, headers)
     assert caught.value.field == "body"
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, 30_000_000_000, [1], None])
+def test_a_part_that_the_host_parsed_is_refused(value: Any) -> None:
+    with pytest.raises(BadRequest) as caught:
+        fields_of({"steps": value}, {})
+    assert caught.value.field == "steps"

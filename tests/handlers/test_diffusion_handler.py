@@ -101,6 +101,36 @@ def test_bad_requests_are_answered_among_good_ones(handler: Any) -> None:
     ]
 
 
+def test_a_row_that_breaks_us_is_a_500_and_nobody_else_notices(
+    handler: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = type(handler).sampler
+
+    def broken(self: Any, request: Any, see: Any) -> Any:
+        if request.seed == 13:
+            raise RuntimeError("a bug")
+        return sampler(self, request, see)
+
+    monkeypatch.setattr(type(handler), "sampler", broken)
+    replies = ask(handler, MIXED[0], {"seed": 13}, MIXED[1])
+    assert [r.status for r in replies] == [200, 500, 200]
+    assert ask(handler, MIXED[0])[0].body == replies[0].body  # and the next batch is as any other
+
+
+def test_a_filmstrip_of_heun_shows_each_level_once(handler: Any) -> None:
+    strips = ask(
+        handler,
+        *(
+            {"num_samples": 1, "seed": 1, "steps": 5, "format": "filmstrip", "sampler": s}
+            for s in ("heun", "ddim")
+        ),
+    )
+    heun, ddim = (np.asarray(Image.open(io.BytesIO(r.body))).astype(int) for r in strips)
+    assert heun.shape == ddim.shape == (28, 6 * 30 - 2)
+    assert np.array_equal(heun[:, :28], ddim[:, :28])  # the same noise
+    assert abs(heun[:, 30:58] - ddim[:, 30:58]).max() > 0  # and then its own way, not Euler's trial point
+
+
 def test_every_format_shows_the_same_images(handler: Any) -> None:
     same = {"num_samples": 3, "seed": 8, "steps": 6, "label": [0, 1, 2], "columns": 3}
     free = {k: v for k, v in same.items() if k != "columns"}

@@ -52,8 +52,20 @@ def test_its_handler_imports_from_the_archive_alone(archive: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
 
 
-def test_a_folder_that_is_no_run_is_one_sentence(tmp_path: Path) -> None:
-    done = build(tmp_path / "store", "--run", str(tmp_path))
+@pytest.mark.parametrize(
+    ("config", "name", "said"),
+    [
+        (None, "x", "it has no config.json and no weights.safetensors"),
+        ("{}", "x", "names no family"),
+        ('{"model": {"family": "gan"}}', "x", "there are handlers for diffusion"),
+        ("{}", "a b", "--name must be letters"),
+    ],
+)
+def test_what_is_no_run_is_one_sentence(tmp_path: Path, config: str | None, name: str, said: str) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+        (tmp_path / "weights.safetensors").write_bytes(b"")
+    done = build(tmp_path / "store", "--run", str(tmp_path), "--name", name)
     assert done.returncode == 1
-    assert "is no run that can be served" in done.stderr
+    assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
