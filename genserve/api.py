@@ -13,10 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from genserve.diffusion import evaluations
 from genserve.export import Spec
-from genserve.noise import SEED_MAX
+from genserve.noise import SEED_MAX, drawn_classes
 from genserve.schedules import levels
 
 SAMPLES_MAX = 64  # images in one answer
+NO_CLASS = "none"  # as a label
 PIXELS_MAX = (
     2**22
 )  # values in one answer; the host takes minutes over a batch of answers of tens of megabytes
@@ -112,13 +113,14 @@ class DiffusionRequest(BaseModel):
     )
     label: Label = _field(
         None,
-        "a class by number or name (a number may be text), or a list with one for each image",
-        "what to draw; anything where not given",
+        f"a class by number or name, a list with one for each image, or {NO_CLASS}",
+        "what to draw; where not given, a class drawn for each image; "
+        f"`{NO_CLASS}` asks the model without any class",
     )
     guidance: float | None = _field(
         None,
         "0 to 20",
-        "weight of the class: 1 is the model itself, more is more typical; needs `label`",
+        "weight of the class: 1 is the model itself, more is more typical",
         ge=0,
         le=20,
     )
@@ -165,16 +167,11 @@ class DiffusionRequest(BaseModel):
         n = filled.get("num_samples", self.num_samples)
         if n < 1:
             raise BadRequest("label", "an empty list", f"1 to {SAMPLES_MAX} labels")
-        if self.label is not None:
-            each = self.label if isinstance(self.label, list) else [self.label] * n
-            filled["label"] = [_class(value, spec) for value in each]
-        if self.guidance is not None and self.guidance != 1 and self.label is None:
-            raise BadRequest(
-                "guidance", "guidance pulls toward a class, and no label is given", "1, or a label beside it"
-            )
-        filled["guidance"] = (
-            (spec.guidance if self.label is not None else 1.0) if self.guidance is None else self.guidance
-        )
+        filled["label"] = label = self._labels(spec, filled["seed"], n)
+        if label is None and self.guidance not in (None, 1):
+            raise BadRequest("guidance", "guidance pulls toward a class, and there is none", "1, or a label")
+        usual = spec.guidance if label else 1.0
+        filled["guidance"] = usual if self.guidance is None else self.guidance
         if filled["sampler"] != "ddim" and self.eta is not None:
             raise BadRequest("eta", f"{filled['sampler']} takes no eta", "only with sampler ddim")
         if filled["sampler"] == "ddim" and self.eta is None:
@@ -191,6 +188,16 @@ class DiffusionRequest(BaseModel):
         request._check_work()
         request._check_size(spec)
         return request
+
+    def _labels(self, spec: Spec, seed: int, n: int) -> list[int] | None:
+        """Return the class of each image, or none for the model without any."""
+        if self.label == NO_CLASS and NO_CLASS not in spec.classes:
+            return None
+        if self.label is None:
+            indices = range(self.first_index, self.first_index + n)
+            return drawn_classes(seed, indices, len(spec.classes)) if spec.classes else None
+        each = self.label if isinstance(self.label, list) else [self.label] * n
+        return [_class(value, spec) for value in each]
 
     def _check_work(self) -> None:
         """Refuse what would hold up everybody else."""

@@ -40,3 +40,19 @@ class Streams:
             raise ValueError(f"{len(self._streams)} streams cannot fill a batch of {len(x)}")
         rows = np.stack([stream.standard_normal(x.shape[1:], np.float32) for stream in self._streams])
         return torch.from_numpy(rows).to(x)
+
+
+def drawn_classes(seed: int, indices: Sequence[int], n_classes: int) -> list[int]:
+    """Return a class for each image, every class as likely: with them a conditional model draws anything.
+
+    From a far part of the image's own stream: what is drawn does not change its noise.
+    """
+    far = np.array([0, 0, 0, 1], np.uint64)  # 2**192 numbers behind the noise
+    return [
+        int(
+            np.random.Generator(np.random.Philox(counter=far, key=np.array([seed, k], np.uint64))).integers(
+                n_classes
+            )
+        )
+        for k in indices
+    ]

@@ -34,7 +34,6 @@ def test_no_field_at_all_is_a_request_with_the_model_s_defaults() -> None:
         "dpmpp_2m",
         "karras",
     )
-    assert request.label is None
     assert request.guidance == 1
     assert request.seed != resolved({}).seed
 
@@ -110,7 +109,8 @@ def test_a_form_says_the_same_as_json() -> None:
         ({"label": [[]] * 2_000_000}, "label"),
         ({"task": "describe", "num_samples": 3}, "num_samples"),
         ({"\ud800": 1}, "body"),
-        ({"guidance": 2}, "guidance"),
+        ({"guidance": 2, "label": "none"}, "guidance"),
+        ({"label": ["none", 1]}, "label"),
         ({"guidance": 21, "label": 1}, "guidance"),
         ({"guidance": float("inf"), "label": 1}, "guidance"),
         ({"format": "jpeg"}, "format"),
@@ -130,6 +130,19 @@ def test_a_wrong_field_is_named_with_what_is_allowed(fields: dict[str, Any], fie
     assert caught.value.field == field
     assert caught.value.allowed
     assert len(caught.value.body()) < 1000
+
+
+def test_without_a_label_each_image_has_a_class_of_its_own_seed_and_index() -> None:
+    first, later = resolved({"seed": 3}).label, resolved({"seed": 3, "first_index": 8}).label
+    assert isinstance(first, list)
+    assert isinstance(later, list)
+    assert first[8:] == later[:8]
+    many = [label for seed in range(100) for label in resolved({"seed": seed, "steps": 1}).label]
+    counts = [many.count(k) for k in range(10)]  # of 1,600, chi-square with 9 degrees of freedom
+    assert sum((c - 160) ** 2 / 160 for c in counts) < 27.9  # exceeded once in a thousand
+    assert resolved({"label": "none"}).label is None
+    assert resolved({"guidance": 2}).guidance == 2
+    assert resolved({}, PLAIN).label is None
 
 
 @pytest.mark.parametrize("number", ["1_0", "4.0", " 4", "+3", "", "\u0663"])

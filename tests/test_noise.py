@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genserve.noise import SEED_MAX, Streams
+from genserve.noise import SEED_MAX, Streams, drawn_classes
 
 integers = st.integers(0, SEED_MAX)
 
@@ -80,3 +80,11 @@ def test_seeds_and_indices_outside_63_bits_are_refused(seed: int, index: int):
 def test_streams_fill_only_their_own_batch_size():
     with pytest.raises(ValueError, match="2 streams cannot fill a batch of 3"):
         Streams(0, [0, 1])(torch.empty(3, 4))
+
+
+def test_a_drawn_class_knows_nothing_of_the_noise():
+    classes = torch.tensor(drawn_classes(5, range(4000), 2)).double()
+    means = torch.stack([Streams(5, [k])(torch.empty(1, 1, 8, 8)).mean() for k in range(4000)]).double()
+    between = torch.corrcoef(torch.stack([classes, means]))[0, 1].item()
+    assert abs(between) < 4 / 4000**0.5  # four standard errors
+    assert drawn_classes(5, [7], 2)[0] == classes[7]
