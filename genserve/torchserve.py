@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ class Admitted:
     at: float  # time.perf_counter
 
 
-class EngineHandler:
+class EngineHandler(ABC):
     """A handler of one family: the subclass says which requests it takes and which sampler answers one.
 
     The engine runs a batch of rows together, whatever their settings, to the end of the longest.
@@ -97,9 +98,9 @@ class EngineHandler:
     spec: Spec
     device: torch.device
 
+    @abstractmethod
     def sampler(self, request: DiffusionRequest, see: See) -> Sampler:
         """Return the sampler of a resolved request, `watched` by `see`."""
-        raise NotImplementedError
 
     def initialize(self, context: Any) -> None:
         """Load the archive that TorchServe unpacked; on a GPU where there is one, without being told."""
