@@ -75,7 +75,7 @@ class Evaluation:
     """
 
     run: Path = Path("weights/diffusion-mnist")
-    settings: tuple[str, ...] = ("ddim:30:eta=0.7",)  # as the shipped model is served
+    settings: tuple[str, ...] = ("ddim:25:eta=1",)  # as the shipped model is served
     n: int = 10_000
     seed: int = 0
     unconditional: bool = False

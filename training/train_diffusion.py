@@ -136,9 +136,9 @@ def sample_grid(denoiser: Denoiser, model: run.ModelConfig, device: torch.device
     columns = min(n_classes, 10) or 8
     y = torch.arange(8 * columns, device=device) % columns * (n_classes > 0)
     noise = Streams(0, range(len(y)))
-    sigmas = karras(30, model.sigma_min, model.sigma_max)
+    sigmas = karras(25, model.sigma_min, model.sigma_max)
     x_t = sigmas[0].item() * noise(torch.empty(len(y), *model.shape, device=device))
-    x_0 = sample(ddim(x_t, sigmas, y, eta=0.7, noise=noise), denoiser)
+    x_0 = sample(ddim(x_t, sigmas, y, eta=1.0, noise=noise), denoiser)
     sheet = images.grid(images.to_pixels(x_0), columns)
     return images.png(images.enlarge(sheet, max(1, 64 // model.shape[1])))
 
