@@ -23,6 +23,7 @@ PIXELS_MAX = (
 )  # values in one answer; the host takes minutes over a batch of answers of tens of megabytes
 WORK_MAX = 16_384  # images x network evaluations of one request: a minute of one core
 FRAMES_MAX = 50  # of an animation
+STREAM_FRAMES = 10  # where a client says no number
 STRIP_MAX = 10  # noise levels in a filmstrip
 
 
@@ -55,12 +56,18 @@ def _digits(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
+def _switch(value: Any, info: ValidationInfo) -> Any:
+    """Read true and false in a form."""
+    return {"true": True, "false": False}.get(value, value) if info.context else value
+
+
 def _field(default: Any, allowed: str, description: str, **limits: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"allowed": allowed}, **limits)
 
 
 Label = Annotated[int | str | list[int | str] | None, BeforeValidator(_listed)]
 Count = Annotated[int, BeforeValidator(_digits)]
+Watching = Annotated[Literal[False, True, "jsonl"], BeforeValidator(_switch)]
 
 
 class DiffusionRequest(BaseModel):
@@ -134,6 +141,21 @@ class DiffusionRequest(BaseModel):
         None, "1 to 64", "of the grid (`png`, `gif`); as square as possible where not given", ge=1, le=64
     )
     scale: Count = _field(1, "1 to 16", "enlargement of every pixel, for the eye", ge=1, le=16)
+    stream: Watching = _field(
+        False,
+        "true, false, jsonl",
+        "watch it appear: `true` sends PNG frames that a browser plays (multipart/x-mixed-replace), "
+        "`jsonl` a line of JSON a frame; the finished picture comes last",
+    )
+    frames: Count | None = _field(
+        None, f"1 to {FRAMES_MAX}", "of a stream, at most; 10 where not given", ge=1, le=FRAMES_MAX
+    )
+    preview: Literal["x_0", "x_t"] | None = _field(
+        None,
+        "x_0, x_t",
+        "what the frames of a stream show: `x_0`, the current guess of the picture, which is usual, or the "
+        "noisy `x_t`",
+    )
 
     @property
     def indices(self) -> range:
@@ -184,6 +206,13 @@ class DiffusionRequest(BaseModel):
             ) from error
         if self.columns is not None and self.format not in ("png", "gif"):
             raise BadRequest("columns", f"a {self.format} has no grid", "only with format png or gif")
+        if self.stream:
+            if self.format != "png":
+                raise BadRequest("format", "a stream shows one grid", "png, or no stream")
+            filled["frames"] = self.frames or STREAM_FRAMES
+            filled["preview"] = self.preview or "x_0"
+        elif watching := {"frames", "preview"} & self.model_fields_set:
+            raise BadRequest(min(watching), "only a stream has frames", "with stream=true or stream=jsonl")
         request = self.model_copy(update=filled)
         request._check_work()
         request._check_size(spec)
@@ -218,7 +247,8 @@ class DiffusionRequest(BaseModel):
             else min(self.num_samples, self.columns or math.isqrt(self.num_samples - 1) + 1)
         )
         down = self.num_samples if self.format == "filmstrip" else math.ceil(self.num_samples / across)
-        frames = min(self.steps or 1, FRAMES_MAX - 1) + 1 if self.format == "gif" else 1
+        most = FRAMES_MAX if self.format == "gif" else (self.frames or 1)
+        frames = min(self.steps or 1, most - 1) + 1
         pixels = across * down * h * w * self.scale**2 * frames
         if pixels * c > PIXELS_MAX:
             raise BadRequest(

@@ -1,11 +1,17 @@
-"""Many samplers, one batched evaluation a tick.
+"""Many samplers, one batched evaluation.
 
-Every open sampler has yielded a query. A tick takes images from the queries, whatever their sampler, step,
-class or number, up to `budget` of them, asks the model once, and sends each sampler whose query is answered
-in full its rows of the answer. A query larger than the budget is answered over several ticks.
+Every open sampler has yielded a query. A batch takes images from the queries, whatever their sampler, step,
+class or number; the model is asked once; and each sampler whose query is answered in full is sent its rows of
+the answer. A query larger than a batch is answered in parts.
 
-Fairness: while more is asked than a tick can hold, every open sampler is owed the same share of the images.
-Each has a clock that counts the images evaluated for it, and a tick serves the smallest clocks first. A
+    batch = engine.take()                   up to `budget` images that wait
+    engine.give(batch, model(*batch.query))
+
+Several batches may be out at a time, one for each of `lanes` evaluators that work side by side: a batch takes
+at most its lane's share of what is open. Nothing here is thread-safe: `genserve.lanes` holds a lock.
+
+Fairness: while more waits than a batch can hold, every open sampler is owed the same share of the images.
+Each has a clock that counts the images taken for it, and a batch serves the smallest clocks first. A
 newcomer starts at the engine's own clock, which counts what everybody was owed so far. So a short request is
 done after its own few turns, however long the others are, and a long one always advances, however many short
 ones come. Source: fair queueing, Demers et al. 1989, with images for bits.
@@ -13,6 +19,7 @@ ones come. Source: fair queueing, Demers et al. 1989, with images for bits.
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -28,49 +35,68 @@ class Finished:
     x_0: Tensor | None  # (B, C, H, W), or none where it failed
     error: Exception | None
     nfe: int  # network evaluations of each image, both halves of a guided one counted
-    ticks: int  # ticks it took part in
+    ticks: int  # batches it took part in
+    waited: float  # seconds from its admission until its first images were taken
 
 
-@dataclass
+@dataclass(eq=False)  # an entry is itself: another one may have its key later
 class _Open:
+    key: Hashable
     sampler: Sampler
     query: Query
+    rows: int  # images of the query
     clock: float  # images, what decides whose turn it is
-    rows: int = 0  # images evaluated for it
+    admitted: float
+    waited: float = 0.0
+    taken: int = 0  # of the query's images, in order
+    answers: list[tuple[int, Tensor]] = field(default_factory=list)  # first image of a part, its answer
+    evaluated: int = 0  # images in all
     ticks: int = 0
-    answers: list[Tensor] = field(default_factory=list)  # to the first images of its query
 
-    @property
-    def answered(self) -> int:
-        return sum(map(len, self.answers))
+
+@dataclass(frozen=True)
+class Batch:
+    """What the model is asked at once."""
+
+    query: Query
+    turns: list[tuple[_Open, int, int]]  # whose images, from which one of its query on, how many
 
 
 class Engine:
-    """Drives samplers together; who admits what and when is its caller's business.
+    """Drives samplers together; who admits what, and who evaluates when, is its caller's business.
 
     Args:
-        model: evaluated without gradients; called with every tensor on the samplers' own device.
-        budget: most images in one call of the model; bounds its memory and how long a tick takes.
+        budget: most images in one batch; bounds its memory and how long it takes.
+        lanes: how many batches are evaluated side by side.
 
     Raises:
-        ValueError: budget < 1.
+        ValueError: budget < 1 or lanes < 1.
     """
 
-    def __init__(self, model: Model, budget: int = 64) -> None:
-        if budget < 1:
-            raise ValueError(f"budget must be at least 1, got {budget}")
-        self._model, self._budget = model, budget
+    def __init__(self, budget: int = 64, lanes: int = 1) -> None:
+        if budget < 1 or lanes < 1:
+            raise ValueError(f"budget and lanes must be at least 1, got {budget} and {lanes}")
+        self._budget, self._lanes = budget, lanes
         self._open: dict[Hashable, _Open] = {}
         self._finished: list[Finished] = []
         self._now = 0.0  # the engine's clock: images that each open sampler was owed so far
 
+    def __len__(self) -> int:
+        """Return how many samplers are open."""
+        return len(self._open)
+
     @property
-    def busy(self) -> bool:
-        """Whether a tick would do or return anything."""
-        return bool(self._open or self._finished)
+    def waits(self) -> bool:
+        """Whether there is anything to take."""
+        return any(entry.taken < entry.rows for entry in self._open.values())
+
+    @property
+    def ended(self) -> bool:
+        """Whether a sampler ended that `finished` has not yet returned."""
+        return bool(self._finished)
 
     def admit(self, key: Hashable, sampler: Sampler) -> None:
-        """Take in a sampler under a key of the caller's; it joins the next tick.
+        """Take in a sampler under a key of the caller's; it joins the next batch.
 
         Raises:
             ValueError: the key is in use.
@@ -78,78 +104,113 @@ class Engine:
         if key in self._open:
             raise ValueError(f"{key!r} is already open")
         try:
-            self._open[key] = _Open(sampler, next(sampler), self._now)
+            query = next(sampler)
         except StopIteration as end:
-            self._finished.append(Finished(key, end.value, None, 0, 0))
+            self._finished.append(Finished(key, end.value, None, 0, 0, 0.0))
         except Exception as error:
-            self._finished.append(Finished(key, None, error, 0, 0))
+            self._finished.append(Finished(key, None, error, 0, 0, 0.0))
+        else:
+            self._open[key] = _Open(key, sampler, query, len(query.x), self._now, perf_counter())
 
     def cancel(self, key: Hashable) -> bool:
-        """Forget an open sampler; return whether there was one."""
+        """Forget an open sampler, whatever of it is out; return whether there was one."""
         entry = self._open.pop(key, None)
         if entry is not None:
             entry.sampler.close()
         return entry is not None
 
-    def tick(self) -> list[Finished]:
-        """Evaluate at most `budget` images and return the samplers that ended by it.
+    def take(self) -> Batch | None:
+        """Return the images whose turn it is, or none where none waits."""
+        waiting = [entry for entry in self._open.values() if entry.taken < entry.rows]
+        if not waiting:
+            return None
+        share = -(-sum(entry.rows for entry in self._open.values()) // self._lanes)
+        room = min(self._budget, share)
+        turns: list[tuple[_Open, int, int]] = []
+        for entry in sorted(waiting, key=lambda entry: entry.clock):  # stable: first come, first served
+            n = min(room, entry.rows - entry.taken)
+            turns.append((entry, entry.taken, n))
+            room -= n
+            if not room:
+                break
+        self._keep_time(waiting, turns)
+        columns = zip(*(_rows(entry.query, first, n) for entry, first, n in turns), strict=True)
+        for entry, _, n in turns:
+            if not entry.ticks:
+                entry.waited = perf_counter() - entry.admitted
+            entry.taken += n
+            entry.evaluated += n
+            entry.ticks += 1
+        return Batch(Query(*(torch.cat(column) for column in columns)), turns)
 
-        A fault of the model ends the samplers whose images it was asked about; the others go on.
-        """
-        turns = self._turns()
-        if turns:
-            self._keep_time(turns)
-            parts = [Query(*(t[e.answered : e.answered + n] for t in e.query)) for _, e, n in turns]
-            try:
-                with torch.no_grad():
-                    answer = self._model(*(torch.cat(column) for column in zip(*parts, strict=True)))
-            except Exception as error:
-                for key, entry, _ in turns:
-                    del self._open[key]
-                    self._finished.append(Finished(key, None, error, 0, entry.ticks))
-            else:
-                for (key, entry, _), rows in zip(turns, answer.split([n for *_, n in turns]), strict=True):
-                    self._receive(key, entry, rows)
+    def give(self, batch: Batch, answer: Tensor | Exception) -> None:
+        """Pass the model's answer on; its fault ends the samplers of the batch, and the others go on."""
+        if isinstance(answer, Exception):
+            for entry, *_ in batch.turns:
+                if self._open.get(entry.key) is entry:
+                    self._end(entry, None, answer)
+            return
+        for (entry, first, _), rows in zip(
+            batch.turns, answer.split([n for *_, n in batch.turns]), strict=True
+        ):
+            if self._open.get(entry.key) is entry:  # else it was cancelled while its images were out
+                self._receive(entry, first, rows)
+
+    def finished(self) -> list[Finished]:
+        """Return the samplers that ended since the last call."""
         finished, self._finished = self._finished, []
         return finished
 
-    def _turns(self) -> list[tuple[Hashable, _Open, int]]:
-        """Return who is served in this tick, and with how many images: the smallest clocks first."""
-        room, turns = self._budget, []
-        for key, entry in sorted(self._open.items(), key=lambda item: item[1].clock):  # stable: first come
-            if not room:
-                break
-            n = min(room, len(entry.query.x) - entry.answered)
-            turns.append((key, entry, n))
-            room -= n
-        return turns
+    def tick(self, model: Model) -> list[Finished]:
+        """Evaluate one batch in this thread, without gradients, and return the samplers that ended."""
+        batch = self.take()
+        if batch is not None:
+            self.give(batch, evaluated(model, batch))
+        return self.finished()
 
-    def _keep_time(self, turns: list[tuple[Hashable, _Open, int]]) -> None:
-        """Move the clocks for a tick; while it has room for everybody, nobody gains or loses."""
-        if len(turns) == len(self._open) and all(e.answered + n == len(e.query.x) for _, e, n in turns):
-            for entry in self._open.values():
+    def _keep_time(self, waiting: list[_Open], turns: list[tuple[_Open, int, int]]) -> None:
+        """Move the clocks for a batch; while it has room for everybody, nobody gains or loses."""
+        if len(turns) == len(waiting) and all(first + n == entry.rows for entry, first, n in turns):
+            for entry in waiting:
                 entry.clock = self._now
             return
         self._now += sum(n for *_, n in turns) / len(self._open)
-        for _, entry, n in turns:
+        for entry, _, n in turns:
             entry.clock += n
 
-    def _receive(self, key: Hashable, entry: _Open, rows: Tensor) -> None:
+    def _receive(self, entry: _Open, first: int, rows: Tensor) -> None:
         """Give a sampler its rows; what goes wrong inside it is its own end and nobody else's."""
-        entry.answers.append(rows)
-        entry.rows += len(rows)
-        entry.ticks += 1
-        if entry.answered < len(entry.query.x):
+        entry.answers.append((first, rows))
+        if sum(len(part) for _, part in entry.answers) < entry.rows:
             return
-        answer = entry.answers[0] if len(entry.answers) == 1 else torch.cat(entry.answers)
-        entry.answers = []
+        # parts that were out together may come back in any order
+        parts = [part for _, part in sorted(entry.answers, key=lambda answer: answer[0])]
         try:
-            entry.query = entry.sampler.send(answer)
-            return
+            entry.query = entry.sampler.send(parts[0] if len(parts) == 1 else torch.cat(parts))
         except StopIteration as end:
-            x_0: Tensor = end.value
-            ended = Finished(key, x_0, None, entry.rows // len(x_0), entry.ticks)
+            self._end(entry, end.value, None)
         except Exception as error:
-            ended = Finished(key, None, error, 0, entry.ticks)
-        del self._open[key]
-        self._finished.append(ended)
+            self._end(entry, None, error)
+        else:
+            entry.rows, entry.taken, entry.answers = len(entry.query.x), 0, []
+
+    def _end(self, entry: _Open, x_0: Tensor | None, error: Exception | None) -> None:
+        del self._open[entry.key]
+        nfe = 0 if x_0 is None else entry.evaluated // len(x_0)
+        self._finished.append(Finished(entry.key, x_0, error, nfe, entry.ticks, entry.waited))
+
+
+def evaluated(model: Model, batch: Batch) -> Tensor | Exception:
+    """Return the model's answer to a batch, without gradients, or its fault."""
+    try:
+        with torch.no_grad():
+            return model(*batch.query)
+    except Exception as error:
+        return error
+
+
+def _rows(query: Query, first: int, n: int) -> Query:
+    """Return n images of a query; the query itself where that is all of them."""
+    if n == len(query.x):
+        return query
+    return Query(*(column[first : first + n] for column in query))

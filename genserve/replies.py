@@ -4,6 +4,7 @@ import base64
 import json
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -22,6 +23,7 @@ TYPES = {
     "npy": "application/x-npy",
     "zip": "application/zip",
 }
+BOUNDARY = "frame"  # between the parts of a stream
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Reply:
     content_type: str
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    ends_stream: bool = False  # the client has got the beginning already
 
 
 def refusal(error: BadRequest) -> Reply:
@@ -41,43 +44,77 @@ def refusal(error: BadRequest) -> Reply:
 
 def failure() -> Reply:
     """Return a mistake of ours; a client learns no more of it."""
-    error = {"field": "", "message": "sampling failed; the server's log says why", "allowed": ""}
-    return Reply(json.dumps({"error": error}).encode(), "application/json", 500)
+    return _error(500, "sampling failed; the server's log says why", "")
+
+
+def too_late(deadline_s: float) -> Reply:
+    """Return the answer to a request that was not done in time."""
+    return _error(504, f"not done within {deadline_s:g} s", "fewer steps or images, or a quieter time")
+
+
+def _error(status: int, message: str, allowed: str) -> Reply:
+    error = {"field": "", "message": message, "allowed": allowed}
+    return Reply(json.dumps({"error": error}).encode(), "application/json", status)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One look of a sampler."""
+
+    step: int  # from 1
+    nfe: int  # network evaluations of each image until now
+    sigma: float
+    pixels: images.Pixels  # (B, H, W, C)
 
 
 class Film:
-    """Remembers x_t at a few of a sampler's noise levels, in the variance-preserving picture.
+    """Remembers what a sampler sees at a few of its noise levels, for the end or for a client that watches.
 
     Heun looks at each level twice, at a trial point and then where it really goes: the last look counts.
 
     Args:
         levels: noise levels above 0 that the sampler will visit.
         keep: how many of them to remember; the finished picture comes on top.
+        preview: "x_t", in the variance-preserving picture, or "x_0", the current guess.
+        cost: network evaluations of an image a look.
     """
 
-    def __init__(self, levels: int, keep: int) -> None:
+    def __init__(self, levels: int, keep: int, preview: str = "x_t", cost: int = 1) -> None:
         self._wanted = set(np.linspace(0, levels - 1, min(keep, levels)).round().astype(int).tolist())
-        self._level, self._sigma = -1, math.inf
-        self._kept: dict[int, images.Pixels] = {}
+        self._preview, self._cost = preview, cost
+        self._level, self._sigma, self._looks = -1, math.inf, 0
+        self._kept: dict[int, Frame] = {}
 
     def see(self, query: Query, x_0: Tensor) -> None:
         """Be shown one query; see `diffusion.watched`."""
         sigma = query.sigma[0].item()
+        self._looks += 1
         if sigma < self._sigma:
             self._level, self._sigma = self._level + 1, sigma
         if self._level in self._wanted:
-            self._kept[self._level] = images.to_pixels(query.x / math.sqrt(1 + sigma**2))
+            shown = query.x / math.sqrt(1 + sigma**2) if self._preview == "x_t" else x_0
+            pixels = images.to_pixels(shown)
+            self._kept[self._level] = Frame(self._level + 1, self._looks * self._cost, sigma, pixels)
 
     @property
-    def frames(self) -> list[images.Pixels]:
-        """From noise on, each (B, H, W, C)."""
+    def frames(self) -> list[Frame]:
+        """From noise on."""
         return list(self._kept.values())
+
+    @property
+    def settled(self) -> list[Frame]:
+        """The frames that no later look replaces; asked while another thread lets the sampler look."""
+        level = self._level
+        return [frame for frame in self.frames if frame.step <= level]
 
 
 def film_for(request: DiffusionRequest) -> Film:
     """Return what watches the sampler; it keeps nothing where only finished images are shown."""
-    keep = {"filmstrip": STRIP_MAX - 1, "gif": FRAMES_MAX - 1}.get(request.format, 0)
-    return Film(request.steps or 1, keep)
+    keep = {"filmstrip": STRIP_MAX, "gif": FRAMES_MAX}.get(request.format, 1)
+    cost = 2 if request.guidance != 1 else 1
+    if request.stream:
+        return Film(request.steps or 1, (request.frames or 1) - 1, request.preview or "x_0", cost)
+    return Film(request.steps or 1, keep - 1, cost=cost)
 
 
 def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film) -> Reply:
@@ -88,7 +125,7 @@ def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film) -
     """
     assert ended.x_0 is not None
     pixels = images.enlarge(images.to_pixels(ended.x_0), request.scale)
-    moments = [images.enlarge(frame, request.scale) for frame in film.frames]
+    moments = [images.enlarge(frame.pixels, request.scale) for frame in film.frames]
     match request.format:
         case "png":
             body = images.png(images.grid(pixels, request.columns))
@@ -104,19 +141,23 @@ def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film) -
                 {f"{k + 1:05}.png": images.png(p) for k, p in zip(request.indices, pixels, strict=True)}
             )
         case "json":
-            body = _listing(request, spec, pixels, ended.nfe)
+            body = json.dumps(_listing(request, spec, pixels, ended.nfe)).encode()
+    return Reply(body, TYPES[request.format], headers=_headers(request, ended.nfe))
+
+
+def _headers(request: DiffusionRequest, nfe: int) -> dict[str, str]:
     headers = {
         "X-Seed": str(request.seed),
         "X-Steps": str(request.steps),
         "X-Sampler": str(request.sampler),
-        "X-NFE": str(ended.nfe),
+        "X-NFE": str(nfe),
     }
     if request.eta is not None:
         headers["X-Eta"] = str(request.eta)
-    return Reply(body, TYPES[request.format], headers=headers)
+    return headers
 
 
-def _listing(request: DiffusionRequest, spec: Spec, pixels: images.Pixels, nfe: int) -> bytes:
+def _listing(request: DiffusionRequest, spec: Spec, pixels: images.Pixels, nfe: int) -> dict[str, Any]:
     labels = request.label if isinstance(request.label, list) else [None] * len(pixels)
     rows = [
         {
@@ -127,5 +168,72 @@ def _listing(request: DiffusionRequest, spec: Spec, pixels: images.Pixels, nfe: 
         }
         for index, label, p in zip(request.indices, labels, pixels, strict=True)
     ]
-    value = {"images": rows, "seed": request.seed, "nfe": nfe, "settings": request.settings(spec)}
-    return json.dumps(value).encode()
+    return {"images": rows, "seed": request.seed, "nfe": nfe, "settings": request.settings(spec)}
+
+
+class Stream:
+    """The answer to a client that watches: frames while they appear, and the finished picture last.
+
+    As parts of a multipart/x-mixed-replace body, which a browser plays as one changing picture, or as lines
+    of JSON. A browser shows a part when it has read the boundary behind it, so each part brings that along.
+
+    Args:
+        request: resolved, with `stream`.
+        film: what watches its sampler.
+    """
+
+    def __init__(self, request: DiffusionRequest, spec: Spec, film: Film) -> None:
+        self._request, self._spec, self._film = request, spec, film
+        self._sent = 0
+        self.begun = False  # whether the client has got anything
+        self._lines = request.stream == "jsonl"
+        self.content_type = (
+            "application/jsonl" if self._lines else f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+        )
+        cost = 2 if request.guidance != 1 else 1
+        self.headers = _headers(request, cost * request.evaluations)
+
+    def more(self, frames: list[Frame] | None = None) -> bytes:
+        """Return what is new: by itself, the settled frames that were not sent yet."""
+        fresh = (self._film.settled if frames is None else frames)[self._sent :]
+        self._sent += len(fresh)
+        opening = b"" if self.begun or self._lines else f"--{BOUNDARY}\r\n".encode()
+        self.begun = True
+        return opening + b"".join(self._part(frame) for frame in fresh)
+
+    def end(self, ended: Finished, reply: Reply) -> Reply:
+        """Return the last of it: the frames that are left and what a plain request would have got."""
+        if ended.x_0 is None or reply.status != 200:
+            return self.broken(reply)
+        begun, rest = self.begun, self.more(self._film.frames)
+        if self._lines:
+            pixels = images.enlarge(images.to_pixels(ended.x_0), self._request.scale)
+            listing = _listing(self._request, self._spec, pixels, ended.nfe)
+            rest += _line(self._request.steps or 0, ended.nfe, 0.0, reply.body, listing)
+        else:
+            rest += _part(reply.body, ended.nfe, 0.0, last=True)
+        return Reply(rest, self.content_type, headers=reply.headers, ends_stream=begun)
+
+    def broken(self, reply: Reply) -> Reply:
+        """Return the answer to a request that failed: itself, or the end of what was begun as a success."""
+        if not self.begun:
+            return reply
+        body = reply.body + b"\n" if self._lines else f"--{BOUNDARY}--\r\n".encode()
+        return Reply(body, self.content_type, ends_stream=True)
+
+    def _part(self, frame: Frame) -> bytes:
+        pixels = images.enlarge(frame.pixels, self._request.scale)
+        png = images.png(images.grid(pixels, self._request.columns))
+        if self._lines:
+            return _line(frame.step, frame.nfe, frame.sigma, png, {})
+        return _part(png, frame.nfe, frame.sigma)
+
+
+def _line(step: int, nfe: int, sigma: float, png: bytes, more: dict[str, Any]) -> bytes:
+    preview = base64.b64encode(png).decode()
+    return json.dumps({"step": step, "nfe": nfe, "sigma": sigma, "preview": preview, **more}).encode() + b"\n"
+
+
+def _part(png: bytes, nfe: int, sigma: float, last: bool = False) -> bytes:
+    head = f"Content-Type: image/png\r\nContent-Length: {len(png)}\r\nX-NFE: {nfe}\r\nX-Sigma: {sigma:.6g}"
+    return f"{head}\r\n\r\n".encode() + png + f"\r\n--{BOUNDARY}{'--' if last else ''}\r\n".encode()

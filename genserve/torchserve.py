@@ -1,12 +1,19 @@
 """TorchServe's side of every handler: rows in, replies out, and a bad row costs nobody else anything.
 
-The host calls `handle(data, context)` with one dict a request and wants as many answers back. How a client's
-fields arrive depends on how it sent them: a dict under "body" for JSON, raw bytes for anything else, separate
-fields for forms and query strings.
+The host calls `handle(data, context)` with one dict a request and wants as many answers back. It does so in
+one of two ways, which the archive's model-config.yaml chooses:
+
+batched      a batch of new requests, every one of which is answered before the call returns
+continuous   every open request, again and again. Each call says of each request whether it is finished, gets
+             another frame, or is held. The engine runs in threads of its own and goes on meanwhile, so a call
+             only takes in what is new and hands out what is ready. It returns after a time slice in which
+             the host's own work, measured, is a small part.
 """
 
+import fcntl
 import json
 import logging
+import math
 import os
 import time
 from abc import ABC, abstractmethod
@@ -19,165 +26,229 @@ import torch
 
 from genserve.api import BadRequest, DiffusionRequest, parse
 from genserve.diffusion import Sampler, See
-from genserve.engine import Engine, Finished
+from genserve.engine import Finished
 from genserve.export import Spec, load_model
-from genserve.replies import Film, Reply, answer, failure, film_for, refusal
+from genserve.forward import PRECISIONS, precision_for
+from genserve.lanes import Lanes
+from genserve.meter import Meter
+from genserve.replies import Film, Reply, Stream, answer, failure, film_for, refusal, too_late
+from genserve.rows import fields_of
 
 log = logging.getLogger(__name__)
 
-PHRASES = {200: "OK", 400: "Bad Request", 500: "Internal Server Error"}
+PHRASES = {200: "OK", 400: "Bad Request", 500: "Internal Server Error", 504: "Gateway Timeout"}
+SLICE_MIN_S, SLICE_MAX_S = 0.005, 0.1  # between two visits of the host
+HOST_SHARE = 0.05  # of the time that a visit may take
 
 
-def fields_of(row: dict[str, Any], headers: dict[str, str]) -> tuple[dict[str, Any], bool]:
-    """Return one request's fields, and whether their values are text (a form or a query string).
-
-    Raises:
-        BadRequest: the body is not a JSON object, or cannot be read at all, or fields come beside it.
-    """
-    if headers.get("explain") == "True":  # the host's own header, on /explanations
-        raise BadRequest("task", "this model explains nothing", "POST /predictions")
-    row = dict(row)
-    body = row.pop("body", None)
-    text = {name: _text(name, value) for name, value in row.items() if name != "model_name"}
-    if isinstance(body, (bytes, bytearray, str)):
-        body = _json(body) if body.strip() else None
-    if body is None:
-        sent = {name.lower(): value for name, value in headers.items()}
-        if not text and sent.get("content-length", "0") != "0":
-            # `curl -d '{...}'` without a content type is taken for a form, of which the host finds no field.
-            raise BadRequest(
-                "body",
-                "the body is neither JSON nor form fields",
-                "a JSON body wants Content-Type: application/json",
-            )
-        return text, True
-    if not isinstance(body, dict):
-        raise BadRequest("body", "the body is not a JSON object", 'a JSON object, such as {"num_samples": 4}')
-    if text:
-        raise BadRequest("body", "fields both in a JSON body and beside it", "one or the other")
-    return body, False
-
-
-def _text(name: str, value: Any) -> str:
-    if isinstance(value, (bytes, bytearray)):
-        return value.decode(errors="replace")
-    if isinstance(value, str):
-        return value
-    # The host parses a part that was sent as a JSON file.
-    raise BadRequest(name[:40], "not text", "a form field without a content type of its own")
-
-
-def _json(body: bytes | bytearray | str) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequest(
-            "body",
-            "the body is not JSON",
-            'nothing, form fields, or a JSON object such as {"num_samples": 4}',
-        ) from None
-
-
-@dataclass(frozen=True)
+@dataclass
 class Admitted:
     """A good request on its way through the engine."""
 
     request: DiffusionRequest
     film: Film
     at: float  # time.perf_counter
+    stream: Stream | None  # what it is sent while it is on its way, where it asked for that
 
 
 class EngineHandler(ABC):
-    """A handler of one family: the subclass says which requests it takes and which sampler answers one.
-
-    The engine runs a batch of rows together, whatever their settings, to the end of the longest.
-    """
+    """A handler of one family: the subclass says which requests it takes and which sampler answers one."""
 
     Request: ClassVar[type[DiffusionRequest]]
 
     spec: Spec
     device: torch.device
+    precision: str
+    version = "local"
+    continuous = False
+    deadline_s = 600.0
 
     @abstractmethod
     def sampler(self, request: DiffusionRequest, see: See) -> Sampler:
         """Return the sampler of a resolved request, `watched` by `see`."""
 
     def initialize(self, context: Any) -> None:
-        """Load the archive that TorchServe unpacked; on a GPU where there is one, without being told."""
+        """Load the archive that TorchServe unpacked; on a GPU where there is one, without being told.
+
+        Raises:
+            RuntimeError: the archive is continuous and another worker has it.
+        """
         config = context.model_yaml_config or {}
         settings = config.get("handler", {})
+        directory = Path(context.system_properties["model_dir"])
+        self.continuous = config.get("continuousBatching", False)
+        if self.continuous:
+            self._be_the_only_worker(directory)
+        self.version = str(context.manifest["model"]["modelVersion"])
+        self.deadline_s = settings.get("deadline", self.deadline_s)
         gpu = context.system_properties.get("gpu_id")
         use_gpu = gpu is not None and torch.cuda.is_available()
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(settings.get("threads") or max(1, cores // config.get("maxWorkers", 1)))
-        self.version = str(context.manifest["model"]["modelVersion"])
-        directory = Path(context.system_properties["model_dir"])
         self.load(
             directory,
             torch.device("cuda", int(gpu)) if use_gpu else torch.device("cpu"),
-            settings.get("budget", 64),
+            settings.get("budget", 32),
+            1 if use_gpu else settings.get("threads") or max(1, cores // config.get("maxWorkers", 1)),
+            settings.get("precision", "auto"),
         )
 
-    def load(self, directory: Path, device: torch.device, budget: int = 64) -> None:
+    def _be_the_only_worker(self, directory: Path) -> None:
+        """Refuse to be a second worker of a continuous archive: the host would let it lock the queue.
+
+        The lock is on the contract that all workers of a version share, and the system gives it back when its
+        process ends, however it ends.
+        """
+        self._lock = (directory / "model.json").open("rb")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(
+                "a continuous archive runs with exactly one worker, and it has one: set min_worker=1 and "
+                "max_worker=1, or build it for many with ./scripts/build_archives --mode batched"
+            ) from None
+
+    def load(
+        self,
+        directory: Path,
+        device: torch.device,
+        budget: int = 32,
+        lanes: int = 1,
+        precision: str = "auto",
+    ) -> None:
         """Load model.pt and model.json, and evaluate a little, so that the first client does not wait for it.
 
         Args:
             budget: most images in one evaluation.
+            lanes: how many evaluations run side by side, each on a core of its own.
+            precision: "fp32", "bf16", or "auto" for what the device is fast at.
+
+        Raises:
+            ValueError: there is no such precision.
         """
-        self.spec, model = load_model(directory, device)
+        self.precision = precision_for(device) if precision == "auto" else precision
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be auto or one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.spec, model = load_model(directory, device, PRECISIONS[self.precision])
         self.device = device
-        self.engine = Engine(model, budget)
         for n in (1, budget, 1, budget):  # TorchScript specialises itself on its first two calls
             x = torch.zeros(n, *self.spec.shape, device=device)
             with torch.no_grad():
                 model(x, torch.ones(n, device=device), torch.zeros(n, dtype=torch.long, device=device))
-        log.info("loaded model=%s device=%s threads=%d", self.spec.name, device, torch.get_num_threads())
+        self.lanes = Lanes(model, lanes, budget)
+        self.meter = Meter(self.lanes)
+        self._open: dict[Hashable, Admitted] = {}
+        self._left, self._away_s = time.perf_counter(), 0.0
+        log.info(
+            "loaded model=%s device=%s precision=%s lanes=%d budget=%d",
+            self.spec.name, device, self.precision, lanes, budget,
+        )  # fmt: skip
 
     def describe(self) -> Reply:
         """Return what this model is and how it runs."""
         running = {
             "version": self.version,
-            "mode": "batched",
+            "mode": "continuous" if self.continuous else "batched",
             "device": str(self.device),
-            "precision": "fp32",
-            "threads": torch.get_num_threads(),
+            "precision": self.precision,
+            "threads": self.lanes.n,
         }
         return Reply(json.dumps(asdict(self.spec) | running).encode(), "application/json")
 
+    # ---- the host's calls ------------------------------------------------------------------------------
+
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Answer a batch of rows, in their order."""
-        replies = self.replies(data, [context.get_all_request_header(i) for i in range(len(data))])
-        for i, reply in enumerate(replies):
-            context.set_response_status(reply.status, PHRASES[reply.status], i)
-            context.set_response_content_type(i, reply.content_type)
-            for name, value in reply.headers.items():
-                context.set_response_header(i, name, value)
-        return [reply.body for reply in replies]
+        """Take in what is new and hand out what is ready: in a batched archive, everything."""
+        ids: dict[int, Hashable] = dict(context.request_ids)
+        self._time_the_host()
+        for gone in self._open.keys() - set(ids.values()):  # hung up, or failed by the host
+            self._forget(gone)
+        ready: dict[Hashable, Reply] = {}
+        for i, key in ids.items():
+            if key not in self._open and (refused := self._admit(key, data[i], self._headers(context, i))):
+                ready[key] = refused
+        ready |= self._collect(self._slice_s() if self.continuous else math.inf)
+        bodies, lasts = zip(*(self._hand_out(i, key, ready, context) for i, key in ids.items()), strict=True)
+        if self.continuous:
+            context.stopping_criteria = [lambda _, last=last: last for last in lasts]
+        self._tell(context.metrics)
+        self._left = time.perf_counter()
+        return list(bodies)
 
     def replies(self, data: list[dict[str, Any]], headers: list[dict[str, str]]) -> list[Reply]:
-        """Answer a batch of rows and their headers, in their order; each succeeds or fails by itself."""
-        replies: dict[Hashable, Reply] = {}
-        admitted: dict[Hashable, Admitted] = {}
-        for i, (row, sent) in enumerate(zip(data, headers, strict=True)):
-            try:
-                request = parse(self.Request, *fields_of(row, sent)).resolved(self.spec)
-                if request.task == "describe":
-                    replies[i] = self.describe()
-                    continue
-                film = film_for(request)
-                self.engine.admit(i, self.sampler(request, film.see))
-                admitted[i] = Admitted(request, film, time.perf_counter())
-            except BadRequest as error:
-                replies[i] = refusal(error)
-            except Exception:  # ours: it must not reach the host, which would fail the whole batch
-                log.exception("failed row=%d", i)
-                replies[i] = failure()
-        while self.engine.busy:
-            for ended in self.engine.tick():
-                replies[ended.key] = self.reply(ended, admitted[ended.key])
-        return [replies[i] for i in range(len(data))]
+        """Answer rows and their headers, in their order, without a host; each succeeds or fails by itself."""
+        refused = {
+            i: self._admit(i, row, sent) for i, (row, sent) in enumerate(zip(data, headers, strict=True))
+        }
+        ready = {i: reply for i, reply in refused.items() if reply} | self._collect(math.inf)
+        return [ready[i] for i in range(len(data))]
 
-    def reply(self, ended: Finished, admitted: Admitted) -> Reply:
+    def _hand_out(
+        self, i: int, key: Hashable, ready: dict[Hashable, Reply], context: Any
+    ) -> tuple[bytes, bool | None]:
+        """Return what request i is sent now, and whether that ends its stream; None of no stream."""
+        reply, admitted = ready.get(key), self._open.get(key)
+        if reply is not None:
+            self._head(i, reply, context)
+            return reply.body, True if reply.ends_stream else None
+        assert admitted is not None
+        if admitted.stream is None:
+            context.request_ids.pop(i)  # held: what the host gets no answer for stays open
+            return b"", None
+        head = Reply(b"", admitted.stream.content_type, headers=admitted.stream.headers)
+        self._head(i, head, context)
+        return admitted.stream.more(), False  # b"" sends nothing, and shows whether the client is there
+
+    def _head(self, i: int, reply: Reply, context: Any) -> None:
+        context.set_response_status(reply.status, PHRASES[reply.status], i)
+        context.set_response_content_type(i, reply.content_type)
+        for name, value in (reply.headers | {"X-Model-Version": self.version}).items():
+            context.set_response_header(i, name, value)
+
+    # ---- a request's way -------------------------------------------------------------------------------
+
+    def _admit(self, key: Hashable, row: dict[str, Any], headers: dict[str, str]) -> Reply | None:
+        """Send a row into the engine; return the answer where that is known at once."""
+        try:
+            request = parse(self.Request, *fields_of(row, headers)).resolved(self.spec)
+            if request.task == "describe":
+                return self.describe()
+            if request.stream:
+                self._check_stream(headers)
+            film = film_for(request)
+            self.lanes.admit(key, self.sampler(request, film.see))
+            stream = Stream(request, self.spec, film) if request.stream else None
+            self._open[key] = Admitted(request, film, time.perf_counter(), stream)
+            return None
+        except BadRequest as error:
+            self.meter.add("rejected")
+            return refusal(error)
+        except Exception:  # ours: it must not reach the host, which would fail the whole batch
+            log.exception("failed to admit a request")
+            self.meter.add("failed")
+            return failure()
+
+    def _check_stream(self, headers: dict[str, str]) -> None:
+        if not self.continuous:
+            raise BadRequest(
+                "stream", "this archive was built with --mode batched", "false, or a continuous archive"
+            )
+        if not headers:  # of gRPC, whose unary call has no place for a second message
+            raise BadRequest("stream", "gRPC gets one answer", "false, or HTTP")
+
+    def _collect(self, seconds: float) -> dict[Hashable, Reply]:
+        """Let the engine run for so long, or until nothing is open; return the replies to those who ended."""
+        until = time.perf_counter() + seconds
+        ready: dict[Hashable, Reply] = {}
+        while self._open and (now := time.perf_counter()) < until:
+            first = min(admitted.at for admitted in self._open.values()) + self.deadline_s
+            for ended in self.lanes.wait(max(0.0, min(until, first) - now)):
+                ready[ended.key] = self._reply(ended, self._open.pop(ended.key))
+            now = time.perf_counter()
+            for key in [k for k, admitted in self._open.items() if now - admitted.at > self.deadline_s]:
+                ready[key] = self._give_up(key)
+        return ready
+
+    def _reply(self, ended: Finished, admitted: Admitted) -> Reply:
         """Return the answer to a request whose sampler has ended."""
         try:
             if ended.error is not None:
@@ -189,8 +260,51 @@ class EngineHandler(ABC):
             os._exit(1)
         except Exception:
             log.exception("failed request=%s", admitted.request)
-            return failure()
-        timing = {"sample": sampled - admitted.at, "encode": time.perf_counter() - sampled}
-        reply.headers["X-Model-Version"] = self.version
-        reply.headers["Server-Timing"] = ", ".join(f"{name};dur={1000 * s:.1f}" for name, s in timing.items())
-        return reply
+            self.meter.add("failed")
+            reply = failure()
+        else:
+            now = time.perf_counter()
+            spent = {"queue": ended.waited, "sample": sampled - admitted.at, "encode": now - sampled}
+            reply.headers["Server-Timing"] = ", ".join(f"{k};dur={1000 * s:.1f}" for k, s in spent.items())
+            self.meter.add("answered")
+            self.meter.add("images", admitted.request.num_samples)
+            self.meter.add("queue_seconds", ended.waited)
+            self.meter.took(now - admitted.at)
+        return reply if admitted.stream is None else admitted.stream.end(ended, reply)
+
+    def _give_up(self, key: Hashable) -> Reply:
+        admitted = self._open.pop(key)
+        self.lanes.cancel(key)
+        self.meter.add("late")
+        reply = too_late(self.deadline_s)
+        return reply if admitted.stream is None else admitted.stream.broken(reply)
+
+    def _forget(self, key: Hashable) -> None:
+        del self._open[key]
+        self.lanes.cancel(key)
+        self.meter.add("cancelled")
+
+    # ---- the host's time -------------------------------------------------------------------------------
+
+    def _time_the_host(self) -> None:
+        """Keep a moving average of how long the host is away while requests are open."""
+        if self._open:
+            self._away_s += 0.1 * (min(time.perf_counter() - self._left, SLICE_MAX_S) - self._away_s)
+
+    def _slice_s(self) -> float:
+        """Return how long to keep the host waiting, so that its own work is a small share of the time."""
+        return min(max(self._away_s / HOST_SHARE, SLICE_MIN_S), SLICE_MAX_S)
+
+    def _tell(self, metrics: Any) -> None:
+        from ts.metrics.metric_type_enum import MetricTypes  # type: ignore[import-untyped]
+
+        # The host writes the ids of all open requests into every line, its own included.
+        metrics.request_ids = {0: "all"}
+        for kind, name, value in self.meter.due(len(self._open)):
+            unit = "s" if "seconds" in name else "count"
+            metrics.add_metric(name, value, unit, metric_type=MetricTypes(kind))
+
+    @staticmethod
+    def _headers(context: Any, i: int) -> dict[str, str]:
+        headers: dict[str, str] = context.get_all_request_header(i)
+        return headers

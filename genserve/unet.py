@@ -29,14 +29,14 @@ def norm(channels: int) -> nn.GroupNorm:
 class Fourier(nn.Module):
     """Sines and cosines of c_noise, (B,) -> (B, dim); Tancik et al. 2020, arXiv:2006.10739."""
 
-    frequencies: Tensor
-
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.logspace(-1, 1.5, dim // 2), persistent=False)
+        self.n_frequencies = dim // 2
 
     def forward(self, c_noise: Tensor) -> Tensor:
-        phase = c_noise.float().unsqueeze(1) * self.frequencies
+        # always float32, whatever the network's own precision: a phase of 30 in bf16 is wrong by 0.06
+        frequencies = torch.logspace(-1, 1.5, self.n_frequencies, device=c_noise.device)
+        phase = c_noise.float().unsqueeze(1) * frequencies
         return torch.cat([phase.cos(), phase.sin()], dim=1)
 
 
@@ -176,8 +176,12 @@ class UNet(nn.Module):
         self.conv_out = zero(nn.Conv2d(c, c_image * patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, c_noise: Tensor, y: Tensor) -> Tensor:
-        emb = F.silu(self.embed_noise(c_noise) + self.embed_class(y))
-        h = self.conv_in(F.pixel_unshuffle(x, self.patch))
+        precision = self.conv_in.weight.dtype  # the network runs in its weights' own, whatever comes in
+        emb = c_noise
+        for layer in self.embed_noise:
+            emb = layer(emb).to(precision)
+        emb = F.silu(emb + self.embed_class(y))
+        h = self.conv_in(F.pixel_unshuffle(x, self.patch).to(precision))
         skips: list[Tensor] = []
         # TorchScript's zip has no strict, and unlike mypy it knows what is in a ModuleList of ModuleLists
         for stages, shrink in zip(self.down, self.shrink):  # noqa: B905

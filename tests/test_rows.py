@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from genserve.api import BadRequest
-from genserve.torchserve import fields_of
+from genserve.rows import fields_of
 
 
 @pytest.mark.parametrize(
