@@ -22,11 +22,11 @@ def to_pixels(x: Tensor) -> Pixels:
     Raises:
         ValueError: x is not finite.
     """
-    if not x.isfinite().all():
+    values = x.detach().float().cpu().numpy()
+    if not np.isfinite(values).all():
         raise ValueError("the image holds NaN or infinity")
-    scaled = x.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
-    pixels: Pixels = scaled.byte().permute(0, 2, 3, 1).cpu().contiguous().numpy()
-    return pixels
+    pixels = np.rint((np.clip(values, -1, 1) + 1) * 127.5).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
 
 def enlarge(pixels: Pixels, scale: int) -> Pixels:

@@ -108,16 +108,16 @@ class Film:
         return [frame for frame in self.frames if frame.step <= level]
 
 
-def film_for(request: DiffusionRequest) -> Film:
-    """Return what watches the sampler; it keeps nothing where only finished images are shown."""
-    keep = {"filmstrip": STRIP_MAX, "gif": FRAMES_MAX}.get(request.format, 1)
+def film_for(request: DiffusionRequest) -> Film | None:
+    """Return what watches the sampler; none where only finished images are shown."""
     cost = 2 if request.guidance != 1 else 1
     if request.stream:
         return Film(request.steps or 1, (request.frames or 1) - 1, request.preview or "x_0", cost)
-    return Film(request.steps or 1, keep - 1, cost=cost)
+    keep = {"filmstrip": STRIP_MAX - 1, "gif": FRAMES_MAX - 1}.get(request.format)
+    return Film(request.steps or 1, keep) if keep else None
 
 
-def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film) -> Reply:
+def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film | None) -> Reply:
     """Return the answer to a resolved request whose sampler ended well.
 
     Raises:
@@ -125,7 +125,7 @@ def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film) -
     """
     assert ended.x_0 is not None
     pixels = images.enlarge(images.to_pixels(ended.x_0), request.scale)
-    moments = [images.enlarge(frame.pixels, request.scale) for frame in film.frames]
+    moments = [images.enlarge(frame.pixels, request.scale) for frame in (film.frames if film else [])]
     match request.format:
         case "png":
             body = images.png(images.grid(pixels, request.columns))

@@ -10,7 +10,6 @@ continuous   every open request, again and again. Each call says of each request
              the host's own work, measured, is a small part.
 """
 
-import fcntl
 import json
 import logging
 import math
@@ -29,6 +28,7 @@ from genserve.diffusion import Sampler, See
 from genserve.engine import Finished
 from genserve.export import Spec, load_model
 from genserve.forward import PRECISIONS, precision_for
+from genserve.host import Slices, only_worker, tell
 from genserve.lanes import Lanes
 from genserve.meter import Meter
 from genserve.replies import Film, Reply, Stream, answer, failure, film_for, refusal, too_late
@@ -37,8 +37,6 @@ from genserve.rows import fields_of
 log = logging.getLogger(__name__)
 
 PHRASES = {200: "OK", 400: "Bad Request", 500: "Internal Server Error", 504: "Gateway Timeout"}
-SLICE_MIN_S, SLICE_MAX_S = 0.005, 0.1  # between two visits of the host
-HOST_SHARE = 0.05  # of the time that a visit may take
 
 
 @dataclass
@@ -46,7 +44,7 @@ class Admitted:
     """A good request on its way through the engine."""
 
     request: DiffusionRequest
-    film: Film
+    film: Film | None
     at: float  # time.perf_counter
     stream: Stream | None  # what it is sent while it is on its way, where it asked for that
 
@@ -64,8 +62,8 @@ class EngineHandler(ABC):
     deadline_s = 600.0
 
     @abstractmethod
-    def sampler(self, request: DiffusionRequest, see: See) -> Sampler:
-        """Return the sampler of a resolved request, `watched` by `see`."""
+    def sampler(self, request: DiffusionRequest, see: See | None) -> Sampler:
+        """Return the sampler of a resolved request, `watched` by `see` where there is one."""
 
     def initialize(self, context: Any) -> None:
         """Load the archive that TorchServe unpacked; on a GPU where there is one, without being told.
@@ -78,7 +76,7 @@ class EngineHandler(ABC):
         directory = Path(context.system_properties["model_dir"])
         self.continuous = config.get("continuousBatching", False)
         if self.continuous:
-            self._be_the_only_worker(directory)
+            self._lock = only_worker(directory)
         self.version = str(context.manifest["model"]["modelVersion"])
         self.deadline_s = settings.get("deadline", self.deadline_s)
         gpu = context.system_properties.get("gpu_id")
@@ -91,21 +89,6 @@ class EngineHandler(ABC):
             1 if use_gpu else settings.get("threads") or max(1, cores // config.get("maxWorkers", 1)),
             settings.get("precision", "auto"),
         )
-
-    def _be_the_only_worker(self, directory: Path) -> None:
-        """Refuse to be a second worker of a continuous archive: the host would let it lock the queue.
-
-        The lock is on the contract that all workers of a version share, and the system gives it back when its
-        process ends, however it ends.
-        """
-        self._lock = (directory / "model.json").open("rb")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(
-                "a continuous archive runs with exactly one worker, and it has one: set min_worker=1 and "
-                "max_worker=1, or build it for many with ./scripts/build_archives --mode batched"
-            ) from None
 
     def load(
         self,
@@ -137,7 +120,7 @@ class EngineHandler(ABC):
         self.lanes = Lanes(model, lanes, budget)
         self.meter = Meter(self.lanes)
         self._open: dict[Hashable, Admitted] = {}
-        self._left, self._away_s = time.perf_counter(), 0.0
+        self._slices = Slices()
         log.info(
             "loaded model=%s device=%s precision=%s lanes=%d budget=%d",
             self.spec.name, device, self.precision, lanes, budget,
@@ -159,19 +142,21 @@ class EngineHandler(ABC):
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Take in what is new and hand out what is ready: in a batched archive, everything."""
         ids: dict[int, Hashable] = dict(context.request_ids)
-        self._time_the_host()
+        slice_s = self._slices.enter() if self.continuous else math.inf
         for gone in self._open.keys() - set(ids.values()):  # hung up, or failed by the host
             self._forget(gone)
         ready: dict[Hashable, Reply] = {}
         for i, key in ids.items():
-            if key not in self._open and (refused := self._admit(key, data[i], self._headers(context, i))):
+            if key not in self._open and (
+                refused := self._admit(key, data[i], context.get_all_request_header(i))
+            ):
                 ready[key] = refused
-        ready |= self._collect(self._slice_s() if self.continuous else math.inf)
+        ready |= self._collect(slice_s)
         bodies, lasts = zip(*(self._hand_out(i, key, ready, context) for i, key in ids.items()), strict=True)
         if self.continuous:
             context.stopping_criteria = [lambda _, last=last: last for last in lasts]
-        self._tell(context.metrics)
-        self._left = time.perf_counter()
+        tell(context.metrics, self.meter, len(self._open))
+        self._slices.leave(bool(self._open))
         return list(bodies)
 
     def replies(self, data: list[dict[str, Any]], headers: list[dict[str, str]]) -> list[Reply]:
@@ -215,8 +200,8 @@ class EngineHandler(ABC):
             if request.stream:
                 self._check_stream(headers)
             film = film_for(request)
-            self.lanes.admit(key, self.sampler(request, film.see))
-            stream = Stream(request, self.spec, film) if request.stream else None
+            self.lanes.admit(key, self.sampler(request, film.see if film else None))
+            stream = Stream(request, self.spec, film) if request.stream and film else None
             self._open[key] = Admitted(request, film, time.perf_counter(), stream)
             return None
         except BadRequest as error:
@@ -283,28 +268,3 @@ class EngineHandler(ABC):
         del self._open[key]
         self.lanes.cancel(key)
         self.meter.add("cancelled")
-
-    # ---- the host's time -------------------------------------------------------------------------------
-
-    def _time_the_host(self) -> None:
-        """Keep a moving average of how long the host is away while requests are open."""
-        if self._open:
-            self._away_s += 0.1 * (min(time.perf_counter() - self._left, SLICE_MAX_S) - self._away_s)
-
-    def _slice_s(self) -> float:
-        """Return how long to keep the host waiting, so that its own work is a small share of the time."""
-        return min(max(self._away_s / HOST_SHARE, SLICE_MIN_S), SLICE_MAX_S)
-
-    def _tell(self, metrics: Any) -> None:
-        from ts.metrics.metric_type_enum import MetricTypes  # type: ignore[import-untyped]
-
-        # The host writes the ids of all open requests into every line, its own included.
-        metrics.request_ids = {0: "all"}
-        for kind, name, value in self.meter.due(len(self._open)):
-            unit = "s" if "seconds" in name else "count"
-            metrics.add_metric(name, value, unit, metric_type=MetricTypes(kind))
-
-    @staticmethod
-    def _headers(context: Any, i: int) -> dict[str, str]:
-        headers: dict[str, str] = context.get_all_request_header(i)
-        return headers

@@ -14,7 +14,7 @@ class DiffusionHandler(EngineHandler):
 
     Request = DiffusionRequest
 
-    def sampler(self, request: DiffusionRequest, see: See) -> Sampler:
+    def sampler(self, request: DiffusionRequest, see: See | None) -> Sampler:
         """Return the sampler of a resolved request; every image starts from its own stream of noise."""
         n, spec = request.num_samples, self.spec
         noise = Streams(request.seed, request.indices)
@@ -22,5 +22,5 @@ class DiffusionHandler(EngineHandler):
         x_t = sigmas[0].item() * noise(torch.empty(n, *spec.shape, device=self.device))
         y = torch.tensor(request.label or [spec.no_class] * n, device=self.device)
         plain = sampler_named(request.sampler, x_t, sigmas, y, eta=request.eta or 0.0, noise=noise)
-        inner = watched(plain, see)
+        inner = watched(plain, see) if see else plain
         return guided(inner, request.guidance, spec.no_class) if request.guidance != 1 else inner

@@ -24,5 +24,5 @@ def test_imports_point_to_the_core(path: Path):
     later = {inner for node in everything if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)}
     assert not imported(everything) & USERS
     assert "pydantic" not in imported(everything) or path.name == "api.py"
-    assert "ts" not in imported(everything) or path.name == "torchserve.py"
+    assert "ts" not in imported(everything) or path.name == "host.py"
     assert not imported([node for node in everything if node not in later]) & TRAINING_ONLY

@@ -1,0 +1,61 @@
+"""What TorchServe 0.12 does to a worker, and what we do about it: the only file that imports it."""
+
+import fcntl
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from genserve.meter import Meter
+
+SLICE_MIN_S, SLICE_MAX_S = 0.005, 0.05  # between two visits of the host
+HOST_SHARE = 0.05  # of the time that its visits may take
+
+
+def only_worker(directory: Path) -> IO[bytes]:
+    """Return the lock that makes this process a continuous archive's only worker; it ends with the process.
+
+    The host lets a worker wait for requests while it holds the queue's lock, so that an idle second worker
+    blocks the busy first one. The lock is on the contract, which all workers of a version share.
+
+    Raises:
+        RuntimeError: another worker has it.
+    """
+    contract = (directory / "model.json").open("rb")
+    try:
+        fcntl.flock(contract, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        contract.close()
+        raise RuntimeError(
+            "a continuous archive runs with exactly one worker, and it has one: scale back to min_worker=1 "
+            "and max_worker=1, or build it for many with ./scripts/build_archives --mode batched"
+        ) from None
+    return contract
+
+
+def tell(metrics: Any, meter: Meter, n_open: int) -> None:
+    """Pass on what the meter has to say."""
+    from ts.metrics.metric_type_enum import MetricTypes  # type: ignore[import-untyped]
+
+    # The host writes the ids of all open requests into every line, its own included.
+    metrics.request_ids = {0: "all"}
+    for kind, name, value in meter.due(n_open):
+        unit = "s" if "seconds" in name else "count"
+        metrics.add_metric(name, value, unit, metric_type=MetricTypes(kind))
+
+
+class Slices:
+    """How long to keep the host waiting: so long that its own work is a small share of the time."""
+
+    def __init__(self) -> None:
+        self._left, self._away_s = 0.0, 0.0
+
+    def enter(self) -> float:
+        """Note that the host is here; return for how many seconds it should be kept."""
+        if self._left:
+            away = min(time.perf_counter() - self._left, SLICE_MAX_S)
+            self._away_s += 0.1 * (away - self._away_s)
+        return min(max(self._away_s / HOST_SHARE, SLICE_MIN_S), SLICE_MAX_S)
+
+    def leave(self, coming_back: bool) -> None:
+        """Note that the host goes, and whether it will be back at once, because requests are open."""
+        self._left = time.perf_counter() if coming_back else 0.0
