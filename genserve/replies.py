@@ -80,7 +80,9 @@ class Film:
     """
 
     def __init__(self, levels: int, keep: int, preview: str = "x_t", cost: int = 1) -> None:
-        self._wanted = set(np.linspace(0, levels - 1, min(keep, levels)).round().astype(int).tolist())
+        # the guess of the last level is the finished picture
+        last = levels - 1 if preview == "x_t" else levels - 2
+        self._wanted = set(np.linspace(0, last, min(keep, last + 1)).round().astype(int).tolist())
         self._preview, self._cost = preview, cost
         self._level, self._sigma, self._looks = -1, math.inf, 0
         self._kept: dict[int, Frame] = {}

@@ -217,7 +217,8 @@ class EngineHandler(ABC):
             raise BadRequest(
                 "stream", "this archive was built with --mode batched", "false, or a continuous archive"
             )
-        if not headers:  # of gRPC, whose unary call has no place for a second message
+        # gRPC sends no headers, only an entry for each field; its unary call has no place for a second answer
+        if not any(isinstance(value, str) for value in headers.values()):
             raise BadRequest("stream", "gRPC gets one answer", "false, or HTTP")
 
     def _collect(self, seconds: float) -> dict[Hashable, Reply]:

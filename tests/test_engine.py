@@ -243,7 +243,10 @@ def test_a_fault_of_the_model_ends_those_it_was_asked_about_and_nobody_later() -
     engine = Engine()
     for key in "ab":
         engine.admit(key, request(0, 1, 3, "ddim", 1.0))
-    assert [(e.key, str(e.error)) for e in drive(engine, moody)] == [("a", "out of memory"), ("b", "out of memory")]
+    assert [(e.key, str(e.error)) for e in drive(engine, moody)] == [
+        ("a", "out of memory"),
+        ("b", "out of memory"),
+    ]
     fail = False
     engine.admit("c", request(0, 1, 3, "ddim", 1.0))
     assert [e.error for e in drive(engine, moody)] == [None]

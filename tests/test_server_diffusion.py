@@ -111,7 +111,9 @@ def test_there_are_no_explanations_of_noise(server: Server) -> None:
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, "task")
 
 
-def test_a_crowd_of_mixed_requests_gets_what_each_gets_alone(server: Server) -> None:
+@pytest.mark.parametrize("model", ["diffusion", "diffusion-batched"])
+def test_a_crowd_of_mixed_requests_gets_what_each_gets_alone(server: Server, model: str) -> None:
+    url = f"/predictions/{model}"
     samplers = ("ddim", "ddpm", "heun", "dpmpp_2m")
     requests: list[dict[str, Any]] = [
         {"num_samples": 1 + k % 3, "seed": k, "steps": 2 + k % 7, "sampler": samplers[k % 4], "format": "npy"}
@@ -120,10 +122,10 @@ def test_a_crowd_of_mixed_requests_gets_what_each_gets_alone(server: Server) -> 
     requests += [{"label": 5, "guidance": 2, "seed": 1, "num_samples": 2, "steps": 4, "format": "npy"}]
     bad = {"steps": 0}
     with server.client() as client, ThreadPoolExecutor(12) as pool:
-        crowd = list(pool.map(lambda f: post(client, **f), [*requests[:10], bad, *requests[10:]]))
+        crowd = list(pool.map(lambda f: client.post(url, json=f), [*requests[:10], bad, *requests[10:]]))
         assert crowd.pop(10).status_code == 400
         for fields, answer in zip(requests, crowd, strict=True):
-            assert abs(pixels(answer) - pixels(post(client, **fields))).max() <= 1, fields
+            assert abs(pixels(answer) - pixels(client.post(url, json=fields))).max() <= 1, fields
 
 
 def test_a_worker_that_was_killed_comes_back_and_gives_the_same_image(server: Server) -> None:
@@ -138,9 +140,9 @@ def test_a_worker_that_was_killed_comes_back_and_gives_the_same_image(server: Se
     assert np.array_equal(pixels(answer), before)
 
 
-def test_management_scales_the_workers(server: Server) -> None:
+def test_management_scales_the_workers_of_a_batched_archive(server: Server) -> None:
     def scale(n: int) -> int:
-        url = f"{server.management}/models/diffusion"
+        url = f"{server.management}/models/diffusion-batched"
         done = httpx.put(url, params={"min_worker": n, "max_worker": n, "synchronous": "true"}, timeout=120)
         assert done.status_code in (200, 202), done.text
         return len(httpx.get(url).json()[0]["workers"])
@@ -148,11 +150,11 @@ def test_management_scales_the_workers(server: Server) -> None:
     assert scale(2) == 2
     with server.client() as client, ThreadPoolExecutor(8) as pool:
         seeds = range(8)
-        two = list(
-            pool.map(lambda s: pixels(post(client, num_samples=1, seed=s, steps=3, format="npy")), seeds)
-        )
+        few = {"num_samples": 1, "steps": 3, "format": "npy"}
+        ask = lambda s: client.post("/predictions/diffusion-batched", json={**few, "seed": s})  # noqa: E731
+        two = list(map(pixels, pool.map(ask, seeds)))
         assert scale(1) == 1
-        one = [pixels(post(client, num_samples=1, seed=s, steps=3, format="npy")) for s in seeds]
+        one = [pixels(ask(s)) for s in seeds]
     assert all(abs(a - b).max() <= 1 for a, b in zip(two, one, strict=True))
 
 
@@ -184,7 +186,10 @@ def test_a_second_version_is_registered_and_removed(server: Server, tmp_path: Pa
 def test_describe_and_health_and_metrics(server: Server) -> None:
     with server.client() as client:
         assert client.get("/ping").json() == {"status": "Healthy"}
-        assert post(client, task="describe").json()["family"] == "diffusion"
+        told = post(client, task="describe").json()
+        assert (told["family"], told["mode"]) == ("diffusion", "continuous")
+        batched = client.post("/predictions/diffusion-batched", json={"task": "describe"}).json()
+        assert batched["mode"] == "batched"
     assert "ts_inference_requests_total" in httpx.get(f"{server.metrics}/metrics").text
 
 
