@@ -64,11 +64,11 @@ def ddim(x_t: Tensor, sigmas: Tensor, y: Tensor, *, eta: float = 0.0, noise: Noi
     """
     for sigma, sigma_next in pairwise(sigmas.tolist()):
         x_0 = yield Query(x_t, level(sigma, x_t), y)
-        eps = (x_t - x_0) / sigma
         fresh = eta * sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2)  # std of the new noise
-        x_t = x_0 + math.sqrt(sigma_next**2 - fresh**2) * eps
+        # x_0 + sqrt(sigma_next**2 - fresh**2) * eps, where eps = (x_t - x_0) / sigma
+        x_t = x_0.lerp(x_t, math.sqrt(sigma_next**2 - fresh**2) / sigma)
         if fresh > 0:
-            x_t = x_t + fresh * noise(x_t)
+            x_t = x_t.add(noise(x_t), alpha=fresh)
     return x_t
 
 

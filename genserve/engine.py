@@ -150,9 +150,8 @@ class Engine:
                 if self._open.get(entry.key) is entry:
                     self._end(entry, None, answer)
             return
-        for (entry, first, _), rows in zip(
-            batch.turns, answer.split([n for *_, n in batch.turns]), strict=True
-        ):
+        parts = answer.split_with_sizes([n for *_, n in batch.turns])
+        for (entry, first, _), rows in zip(batch.turns, parts, strict=True):
             if self._open.get(entry.key) is entry:  # else it was cancelled while its images were out
                 self._receive(entry, first, rows)
 

@@ -38,7 +38,9 @@ class Streams:
         """Return fresh noise like x, (B, ...) with B = len(self), drawn in float32 on the CPU."""
         if len(x) != len(self._streams):
             raise ValueError(f"{len(self._streams)} streams cannot fill a batch of {len(x)}")
-        rows = np.stack([stream.standard_normal(x.shape[1:], np.float32) for stream in self._streams])
+        rows = np.empty(x.shape, np.float32)
+        for k, stream in enumerate(self._streams):
+            stream.standard_normal(dtype=np.float32, out=rows[k : k + 1])
         return torch.from_numpy(rows).to(x)
 
 

@@ -13,7 +13,6 @@ from genserve import images
 from genserve.api import FRAMES_MAX, STRIP_MAX, BadRequest, DiffusionRequest
 from genserve.diffusion import Query
 from genserve.engine import Finished
-from genserve.export import Spec
 
 TYPES = {
     "png": "image/png",
@@ -119,8 +118,12 @@ def film_for(request: DiffusionRequest) -> Film | None:
     return Film(request.steps or 1, keep) if keep else None
 
 
-def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film | None) -> Reply:
+def answer(request: DiffusionRequest, settings: dict[str, Any], ended: Finished, film: Film | None) -> Reply:
     """Return the answer to a resolved request whose sampler ended well.
+
+    Args:
+        settings: what its images depend on, beside seed, index and label.
+        film: what watched the sampler.
 
     Raises:
         ValueError: the images are not finite.
@@ -143,7 +146,7 @@ def answer(request: DiffusionRequest, spec: Spec, ended: Finished, film: Film | 
                 {f"{k + 1:05}.png": images.png(p) for k, p in zip(request.indices, pixels, strict=True)}
             )
         case "json":
-            body = json.dumps(_listing(request, spec, pixels, ended.nfe)).encode()
+            body = json.dumps(_listing(request, settings, pixels, ended.nfe)).encode()
     return Reply(body, TYPES[request.format], headers=_headers(request, ended.nfe))
 
 
@@ -159,7 +162,9 @@ def _headers(request: DiffusionRequest, nfe: int) -> dict[str, str]:
     return headers
 
 
-def _listing(request: DiffusionRequest, spec: Spec, pixels: images.Pixels, nfe: int) -> dict[str, Any]:
+def _listing(
+    request: DiffusionRequest, settings: dict[str, Any], pixels: images.Pixels, nfe: int
+) -> dict[str, Any]:
     labels = request.label if isinstance(request.label, list) else [None] * len(pixels)
     rows = [
         {
@@ -170,7 +175,7 @@ def _listing(request: DiffusionRequest, spec: Spec, pixels: images.Pixels, nfe: 
         }
         for index, label, p in zip(request.indices, labels, pixels, strict=True)
     ]
-    return {"images": rows, "seed": request.seed, "nfe": nfe, "settings": request.settings(spec)}
+    return {"images": rows, "seed": request.seed, "nfe": nfe, "settings": settings}
 
 
 class Stream:
@@ -181,11 +186,12 @@ class Stream:
 
     Args:
         request: resolved, with `stream`.
+        settings: as for `answer`.
         film: what watches its sampler.
     """
 
-    def __init__(self, request: DiffusionRequest, spec: Spec, film: Film) -> None:
-        self._request, self._spec, self._film = request, spec, film
+    def __init__(self, request: DiffusionRequest, settings: dict[str, Any], film: Film) -> None:
+        self._request, self._settings, self._film = request, settings, film
         self._sent = 0
         self.begun = False  # whether the client has got anything
         self._lines = request.stream == "jsonl"
@@ -210,7 +216,7 @@ class Stream:
         begun, rest = self.begun, self.more(self._film.frames)
         if self._lines:
             pixels = images.enlarge(images.to_pixels(ended.x_0), self._request.scale)
-            listing = _listing(self._request, self._spec, pixels, ended.nfe)
+            listing = _listing(self._request, self._settings, pixels, ended.nfe)
             rest += _line(self._request.steps or 0, ended.nfe, 0.0, reply.body, listing)
         else:
             rest += _part(reply.body, ended.nfe, 0.0, last=True)

@@ -152,12 +152,12 @@ class EngineHandler(ABC):
             ):
                 ready[key] = refused
         ready |= self._collect(slice_s)
-        bodies, lasts = zip(*(self._hand_out(i, key, ready, context) for i, key in ids.items()), strict=True)
+        sent = [self._hand_out(i, key, ready, context) for i, key in ids.items()]
         if self.continuous:
-            context.stopping_criteria = [lambda _, last=last: last for last in lasts]
+            context.stopping_criteria = [lambda _, last=last: last for _, last in sent]
         tell(context.metrics, self.meter, len(self._open))
         self._slices.leave(bool(self._open))
-        return list(bodies)
+        return [body for body, _ in sent]
 
     def replies(self, data: list[dict[str, Any]], headers: list[dict[str, str]]) -> list[Reply]:
         """Answer rows and their headers, in their order, without a host; each succeeds or fails by itself."""
@@ -201,7 +201,7 @@ class EngineHandler(ABC):
                 self._check_stream(headers)
             film = film_for(request)
             self.lanes.admit(key, self.sampler(request, film.see if film else None))
-            stream = Stream(request, self.spec, film) if request.stream and film else None
+            stream = Stream(request, self._settings(request), film) if request.stream and film else None
             self._open[key] = Admitted(request, film, time.perf_counter(), stream)
             return None
         except BadRequest as error:
@@ -211,6 +211,9 @@ class EngineHandler(ABC):
             log.exception("failed to admit a request")
             self.meter.add("failed")
             return failure()
+
+    def _settings(self, request: DiffusionRequest) -> dict[str, Any]:
+        return request.settings(self.spec) | {"precision": self.precision}
 
     def _check_stream(self, headers: dict[str, str]) -> None:
         if not self.continuous:
@@ -240,7 +243,7 @@ class EngineHandler(ABC):
             if ended.error is not None:
                 raise ended.error
             sampled = time.perf_counter()
-            reply = answer(admitted.request, self.spec, ended, admitted.film)
+            reply = answer(admitted.request, self._settings(admitted.request), ended, admitted.film)
         except torch.AcceleratorError:
             log.exception("the device is lost until this process ends: the host starts another")
             os._exit(1)

@@ -29,8 +29,9 @@ an answer at most {PIXELS_MAX:,} values, `scale` and frames included.
 ### What an image depends on
 
 On the model, `seed`, its index (`first_index`, `first_index` + 1, ...), its class and the settings; on nothing else. Not on
-how many images were asked for, on what else the server was doing, on the worker or the device, but for float rounding: at
-most 1 of 255 in any pixel. A retry is safe; a larger `num_samples` keeps the first images.
+how many images were asked for, on what else the server was doing, on the worker or how the answer is sent, but for float rounding:
+at most 1 of 255 in any pixel, and none at all in bf16 on a CPU. A retry is safe; a larger `num_samples` keeps the first images.
+`precision` is one of the settings: bf16 where the machine has it in hardware, else fp32. The same seed looks the same in both, but is not equal.
 
 ### Answers
 
@@ -44,7 +45,22 @@ most 1 of 255 in any pixel. A retry is safe; a larger `num_samples` keeps the fi
 | `gif` | `image/gif` | the grid at up to 49 noise levels, then the pictures |
 
 Headers: `X-Seed`, `X-Steps`, `X-Sampler`, `X-Eta`, `X-NFE` (network evaluations of each image), `X-Model-Version`, and `Server-Timing`
-with `sample` and `encode` in milliseconds.
+with `queue` (before the first evaluation), `sample` and `encode` in milliseconds.
+
+### Streams
+
+`stream=true` answers `multipart/x-mixed-replace`: PNG grids, each with `X-NFE` and `X-Sigma` in its part's head, the finished picture last.
+`<img src="http://127.0.0.1:8080/diffusion/predict?steps=1000&stream=true">` plays it in a browser, without a script. `stream=jsonl` answers
+lines `{{"step", "nfe", "sigma", "preview"}}`, `preview` a grid in base64; the last one has `sigma` 0 and everything that `format=json` has. Both show
+at most `frames` frames; a short request may be over before the first is due, and then all come at once. A client that hangs up frees its place
+within a slice of time (5 to 50 ms); for a request without a stream the host does not tell, so it is computed to its end. A stream that fails
+when its status was long sent ends without a picture (`jsonl`: with a line `{{"error"}}`). An archive built with `--mode batched` does not stream.
+
+### gRPC
+
+Unary `Predictions` on 127.0.0.1:8083 takes the same fields as the `input` map, as text, and returns the same bytes; an error is the JSON below, with
+status OK, because the host passes on no other. `stream` is refused. `StreamPredictions` must not be called: on this host it stops the worker and all it was doing
+for others, which is why gRPC listens on loopback alone.
 
 `{{"task": "describe"}}` answers with the model: family, shape, classes, defaults, measured quality, device, precision, threads, mode.
 
@@ -57,7 +73,7 @@ What is wrong with a request is status 400 and one JSON object, for example for 
 ```
 
 A body above 65,536 bytes is 413; a full queue, or a model without workers, 503; a fault of the server 500 with the same
-object and an empty `field`. A bad request costs its neighbours in the batch nothing.
+object and an empty `field`; a request that is not done after 600 s (`deadline` in `handlers/*.yaml`) 504. A bad request costs its neighbours in the batch nothing.
 """
 
 

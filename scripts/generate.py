@@ -12,6 +12,7 @@ a folder that was drawn otherwise is refused.
 import base64
 import io
 import json
+import os
 import secrets
 import sys
 import tempfile
@@ -161,7 +162,8 @@ def from_run(directory: Path) -> Draw:
     handler.version = "local"
     with tempfile.TemporaryDirectory() as folder:
         export(directory, Path(folder))
-        handler.load(Path(folder), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        handler.load(Path(folder), device, lanes=1 if device.type == "cuda" else os.cpu_count() or 1)
 
     def draw(fields: dict[str, Any]) -> dict[str, Any]:
         (reply,) = handler.replies([{"body": fields}], [{}])

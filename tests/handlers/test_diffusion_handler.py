@@ -1,41 +1,20 @@
 """The diffusion handler in this process, over the shipped model: settings, formats, and company."""
 
 import base64
-import importlib.util
 import io
 import json
 import zipfile
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from loading import diffusion_handler
 from PIL import Image
-
-from genserve.export import export
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def load(path: Path) -> ModuleType:
-    found = importlib.util.spec_from_file_location(path.stem, path)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
 def handler(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    out = tmp_path_factory.mktemp("model")
-    export(ROOT / "weights" / "diffusion-mnist", out)
-    handler = load(ROOT / "handlers" / "diffusion_handler.py").DiffusionHandler()
-    handler.version = "1.0"
-    handler.load(out, torch.device("cpu"), budget=8)
-    return handler
+    return diffusion_handler(tmp_path_factory.mktemp("model"), continuous=False, budget=8, lanes=2)
 
 
 def ask(handler: Any, *requests: dict[str, Any]) -> list[Any]:

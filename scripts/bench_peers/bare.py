@@ -1,0 +1,49 @@
+"""The limit: the same model and sampler in one process, no server, at several batch sizes.
+
+    python bare.py ARCHIVE_FOLDER PRECISION STEPS SECONDS
+
+Prints images/s by "loops x images in each", JSON.
+"""
+
+import json
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from genserve.diffusion import ddim, run
+from genserve.export import load_model
+from genserve.forward import PRECISIONS
+from genserve.noise import Streams
+from genserve.schedules import karras
+
+folder, precision, steps, seconds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+spec, model = load_model(folder, torch.device("cpu"), PRECISIONS[precision])
+cores = len(os.sched_getaffinity(0))
+sigmas = karras(steps, spec.sigma_min, spec.sigma_max)
+
+
+def loop(n: int) -> None:
+    noise = Streams(1, range(n))
+    x_t = sigmas[0].item() * noise(torch.empty(n, *spec.shape))
+    run(ddim(x_t, sigmas, torch.arange(n) % 10, eta=1.0, noise=noise), model)
+
+
+def rate(n: int, threads: int) -> float:
+    """Return images/s of loops of n images side by side: one that has all cores, or one a core."""
+    loops = cores // threads
+    with ThreadPoolExecutor(loops) as pool:
+        torch.set_num_threads(threads)
+        list(pool.map(loop, [n] * loops))
+        began, done = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            list(pool.map(loop, [n] * loops))
+            done += n * loops
+        return done / (time.perf_counter() - began)
+
+
+found = {f"{cores // t} x {n}": rate(n, t) for t in sorted({1, cores}) for n in (1, 8, 16, 32, 64)}
+print(json.dumps(found))

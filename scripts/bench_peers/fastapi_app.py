@@ -1,0 +1,35 @@
+"""Peer (a): a FastAPI app with the loop in the request function, as course projects serve their samplers.
+
+    uvicorn fastapi_app:app --workers 2
+
+Its best settings here: a process a core with one torch thread, so that no request waits for another's.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+from fastapi import FastAPI, Response
+from loop import DTYPES, images, sheet
+from pydantic import BaseModel
+
+from genserve.run import load_denoiser
+
+torch.set_num_threads(1)
+model = load_denoiser(Path(os.environ["BENCH_RUN"])).to(memory_format=torch.channels_last)
+model = model.to(DTYPES[os.environ["BENCH_PRECISION"]])
+app = FastAPI()
+
+
+class Ask(BaseModel):
+    """One request."""
+
+    num_samples: int = 16
+    steps: int = 25
+    seed: int = 0
+
+
+@app.post("/generate")
+async def generate(ask: Ask) -> Response:
+    """Draw."""
+    return Response(sheet(images(model, ask.num_samples, ask.steps, ask.seed)), media_type="image/png")

@@ -1,0 +1,31 @@
+"""What the peers do for one request: the sampler's loop, in place, over a batch of its own.
+
+Weights, sampler (DDIM with eta 1), steps and precision are those of genserve.
+"""
+
+import torch
+from torch import Tensor
+
+from genserve.diffusion import Model, ddim, run
+from genserve.images import grid, png, to_pixels
+from genserve.schedules import karras
+
+SHAPE, CLASSES, SIGMA_MIN, SIGMA_MAX = (1, 28, 28), 10, 0.002, 40.0
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def images(model: Model, n: int, steps: int, seed: int) -> Tensor:
+    """Return n images, (n, C, H, W)."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(x: Tensor) -> Tensor:
+        return torch.randn(x.shape, generator=generator)
+
+    x_t = SIGMA_MAX * torch.randn(n, *SHAPE, generator=generator)
+    y = torch.randint(CLASSES, (n,), generator=generator)
+    return run(ddim(x_t, karras(steps, SIGMA_MIN, SIGMA_MAX), y, eta=1.0, noise=noise), model)
+
+
+def sheet(x_0: Tensor) -> bytes:
+    """Return a PNG of all images."""
+    return png(grid(to_pixels(x_0)))

@@ -1,0 +1,32 @@
+"""Peer (c): a plain TorchServe handler, ordinary dynamic batching: requests of equal steps share a loop."""
+
+from itertools import groupby
+
+import torch
+from loop import DTYPES, images, sheet
+from ts.torch_handler.base_handler import BaseHandler
+
+
+class PlainHandler(BaseHandler):
+    """Runs the loop of each group of its batch, one after another."""
+
+    def initialize(self, context):
+        """Load model.pt as BaseHandler does."""
+        settings = context.model_yaml_config["handler"]
+        torch.set_num_threads(settings["threads"])
+        super().initialize(context)
+        self.model = torch.jit.freeze(self.model.to(DTYPES[settings["precision"]]))
+
+    def handle(self, data, context):
+        """Answer a batch."""
+        asked = [(row["body"]["steps"], row["body"]["num_samples"], row["body"]["seed"]) for row in data]
+        order = sorted(range(len(asked)), key=lambda i: asked[i])
+        replies = [b""] * len(asked)
+        for steps, members in groupby(order, key=lambda i: asked[i][0]):
+            group = list(members)
+            counts = [asked[i][1] for i in group]
+            drawn = images(self.model, sum(counts), steps, asked[group[0]][2])
+            for i, part in zip(group, drawn.split(counts), strict=True):
+                replies[i] = sheet(part)
+                context.set_response_content_type(i, "image/png")
+        return replies

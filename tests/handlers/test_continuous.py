@@ -1,0 +1,200 @@
+"""The continuous handler, visit by visit: what each open request is sent; faults, delays, hang-ups.
+
+The context is the host's own class, and so is the code that asks it what goes on the wire.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loading import diffusion_handler
+from real_server import ROOT
+from ts.context import Context, RequestProcessor
+from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
+from ts.protocol.otf_message_handler import create_predict_response
+
+from genserve.host import SLICE_MAX_S, Slices, only_worker
+
+HELD = "held"
+
+
+class Host:
+    """Visits a handler with every request that is open, as TorchServe's front end does."""
+
+    def __init__(self, handler: Any) -> None:
+        self.handler = handler
+        self.bodies: dict[str, dict[str, Any]] = {}  # of the open requests
+        metrics = MetricsCacheYamlImpl(str(ROOT / "metrics.yaml"))
+        metrics.initialize_cache()
+        self.context = Context("diffusion", "", {}, 64, None, "0.12.0", metrics=metrics)
+
+    def visit(self) -> dict[str, Any]:
+        """Return what each open request is sent: HELD, or (status, headers, body, None | more | last)."""
+        ids = list(self.bodies)
+        self.context.request_ids = dict(enumerate(ids))
+        self.context.request_processor = [RequestProcessor({"explain": "False"}) for _ in ids]
+        self.context.stopping_criteria = None
+        data = [{"body": body} if body else {} for body in self.bodies.values()]
+        bodies = self.handler.handle(data, self.context)
+        left = self.context.request_ids
+        create_predict_response(bodies, left, "Prediction success", 200, context=self.context)
+        told: dict[str, Any] = {}
+        for i, key in enumerate(ids):
+            if i not in left:
+                told[key] = HELD
+                continue
+            headers = self.context.get_response_headers(i)
+            state = {None: None, "true": "more", "false": "last"}[headers.get("ts_stream_next")]
+            told[key] = (self.context.get_response_status(i)[0], headers, bodies[i], state)
+            self.bodies[key] = {}  # the host sends a body once to a stream
+            if state != "more":
+                del self.bodies[key]
+        return told
+
+    def until_answered(self, key: str) -> list[Any]:
+        """Return everything that one request is sent."""
+        sent = []
+        deadline = time.monotonic() + 30
+        while key in self.bodies:
+            assert time.monotonic() < deadline
+            if (told := self.visit()[key]) != HELD:
+                sent.append(told)
+        return sent
+
+
+@pytest.fixture(scope="module")
+def handler(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return diffusion_handler(tmp_path_factory.mktemp("model"), continuous=True, budget=8, lanes=2)
+
+
+@pytest.fixture
+def host(handler: Any) -> Iterator[Host]:
+    host = Host(handler)
+    yield host
+    host.bodies.clear()
+    host.context.request_ids = {}
+    assert handler.handle([], host.context) == []  # everybody hung up
+    assert handler._open == {}
+
+
+def test_a_plain_request_is_held_and_then_answered_whole(host: Host) -> None:
+    host.bodies["long"] = {"num_samples": 4, "steps": 300, "seed": 1}
+    assert host.visit() == {"long": HELD}
+    ((status, headers, body, state),) = host.until_answered("long")
+    assert (status, state) == (200, None)
+    assert body.startswith(b"\x89PNG")
+    assert headers["X-NFE"] == "300"
+    assert "sample;dur=" in headers["Server-Timing"]
+
+
+def test_a_stream_begins_at_once_and_a_short_one_comes_whole(host: Host) -> None:
+    host.bodies["long"] = {"num_samples": 8, "steps": 400, "stream": True}
+    status, headers, first, state = host.visit()["long"]
+    assert (status, state) == (200, "more")
+    assert first.startswith(b"--frame\r\n")
+    assert headers["X-NFE"] == "400"
+    sent = host.until_answered("long")
+    assert [state for *_, state in sent] == ["more"] * (len(sent) - 1) + ["last"]
+    assert sent[-1][2].endswith(b"\r\n--frame--\r\n")
+    host.bodies["short"] = {"num_samples": 1, "steps": 1, "stream": "jsonl"}
+    ((status, _, body, state),) = host.until_answered("short")
+    assert (status, state) == (200, None)  # nothing was sent before, so it is an answer like any other
+    assert json.loads(body)["sigma"] == 0
+
+
+def test_newcomers_leave_first_and_bad_ones_at_once(host: Host) -> None:
+    host.bodies["long"] = {"num_samples": 8, "steps": 500}
+    assert host.visit()["long"] == HELD
+    host.bodies |= {
+        "bad": {"steps": 0},
+        "describe": {"task": "describe"},
+        "short": {"num_samples": 1, "steps": 2},
+    }
+    told = host.visit()
+    assert told["bad"][0] == 400
+    assert json.loads(told["describe"][2])["mode"] == "continuous"
+    assert told["long"] == HELD
+    host.until_answered("short")
+    assert "long" in host.bodies
+
+
+def test_a_request_that_is_not_done_in_time_is_a_504(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.handler, "deadline_s", 0.15)
+    host.bodies |= {
+        "plain": {"num_samples": 16, "steps": 1000},
+        "frames": {"num_samples": 16, "steps": 1000, "stream": True},
+        "lines": {"num_samples": 16, "steps": 1000, "stream": "jsonl"},
+    }
+    sent: dict[str, list[Any]] = {key: [] for key in host.bodies}
+    while host.bodies:
+        for key, told in host.visit().items():
+            if told != HELD:
+                sent[key].append(told)
+    ((status, _, body, state),) = sent["plain"]
+    assert (status, state) == (504, None)
+    assert "not done within 0.15 s" in json.loads(body)["error"]["message"]
+    assert sent["frames"][-1][2:] == (b"--frame--\r\n", "last")  # its status was sent long ago
+    assert "not done within" in json.loads(sent["lines"][-1][2])["error"]["message"]
+
+
+def test_a_fault_of_the_model_answers_those_in_flight_and_nobody_later(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.bodies |= {"plain": {"steps": 500}, "lines": {"steps": 500, "stream": "jsonl"}}
+    host.visit()
+    with monkeypatch.context() as patch:
+
+        def broken(*_: Any) -> Any:
+            raise RuntimeError("secret")
+
+        patch.setattr(host.handler.lanes, "_model", broken)
+        ((status, _, body, _),) = host.until_answered("plain")
+        assert status == 500
+        assert b"secret" not in body
+        if "lines" in host.bodies:
+            host.until_answered("lines")
+    host.bodies["next"] = {"num_samples": 1, "steps": 2}
+    assert host.until_answered("next")[0][0] == 200
+
+
+def test_who_is_gone_is_forgotten(host: Host) -> None:
+    host.bodies |= {"gone": {"num_samples": 16, "steps": 1000, "stream": True}, "here": {"steps": 300}}
+    host.visit()
+    del host.bodies["gone"]
+    host.visit()
+    assert list(host.handler._open) == ["here"]
+
+
+def test_a_visit_is_a_slice_of_time(host: Host) -> None:
+    host.bodies["long"] = {"num_samples": 16, "steps": 1000}
+    for _ in range(4):
+        began = time.monotonic()
+        host.visit()
+        assert time.monotonic() - began < SLICE_MAX_S + 0.1
+
+
+def test_slices_follow_the_time_that_the_host_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("genserve.host.time.perf_counter", lambda: now)
+    slices = Slices()
+    for _ in range(100):
+        slices.leave(True)
+        now += 0.002
+        kept = slices.enter()
+        now += kept
+    assert kept == pytest.approx(0.04, rel=0.01)  # 2 ms are 5 % of it
+    slices.leave(False)
+    now += 60  # nobody asked for anything
+    assert slices.enter() == pytest.approx(0.04, rel=0.01)
+
+
+def test_a_continuous_archive_has_one_worker(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("{}")
+    first = only_worker(tmp_path)
+    with pytest.raises(RuntimeError, match="exactly one worker, and it has one"):
+        only_worker(tmp_path)
+    first.close()
+    only_worker(tmp_path).close()
