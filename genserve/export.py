@@ -8,18 +8,18 @@ import io
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import genserve
 from genserve import run
-from genserve.diffusion import SAMPLERS
+from genserve.diffusion import SAMPLERS, Model
+from genserve.forward import packed
 from genserve.schedules import SCHEDULES
 
 FORMAT = 1  # of model.json
@@ -145,10 +145,10 @@ def _without_debug(source: io.BytesIO, path: Path) -> None:
 
 def load_model(
     directory: Path, device: torch.device, dtype: torch.dtype = torch.float32
-) -> tuple[Spec, Callable[[Tensor, Tensor, Tensor], Tensor]]:
+) -> tuple[Spec, Model]:
     """Return contract and denoiser of an unpacked archive, to be called without gradients on `device`.
 
-    Frozen and in channels_last: 1.1 to 1.2 times the images a second of the file as it is, on a CPU.
+    Frozen and in channels_last; on a CPU with packed weights. docs/benchmarks.md has what each is worth.
 
     Args:
         dtype: of the network's weights, in which it computes; x, sigma and the answer stay float32.
@@ -157,7 +157,8 @@ def load_model(
     with _torchscript():
         loaded = torch.jit.load(str(directory / "model.pt"), map_location=device)
         loaded = loaded.eval().to(memory_format=torch.channels_last).to(dtype)
-        return spec, torch.jit.freeze(loaded)
+        frozen = torch.jit.freeze(loaded)
+        return spec, packed(frozen) if device.type == "cpu" else frozen
 
 
 if __name__ == "__main__":
