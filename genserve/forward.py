@@ -18,9 +18,9 @@ CONVOLUTION = """graph(%x, %w, %b, %stride, %pad, %dilation, %groups):
   return (%out)"""
 PACKED = """graph(%x, %w, %b, %stride, %pad, %dilation, %groups):
   %then : str = prim::Constant[value="none"]()
-  %with : Scalar?[] = prim::ListConstruct()
+  %scalars : Scalar?[] = prim::ListConstruct()
   %how : str = prim::Constant[value=""]()
-  %out = mkldnn::_convolution_pointwise(%x, %w, %b, %pad, %stride, %dilation, %groups, %then, %with, %how)
+  %out = mkldnn::_convolution_pointwise(%x, %w, %b, %pad, %stride, %dilation, %groups, %then, %scalars, %how)
   return (%out)"""
 
 
