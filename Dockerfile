@@ -30,17 +30,18 @@ RUN apt-get update && apt-get install -y --no-install-recommends openjdk-17-jre-
 WORKDIR /app
 COPY --from=build /app/.venv .venv
 COPY --from=build /app/model_store model_store
-COPY config.properties ./
+COPY config.properties metrics.yaml log4j2.xml ./
 COPY scripts/healthcheck scripts/healthcheck
 # Predictions and metrics are reachable from outside the container; management and gRPC stay on its loopback.
 # Logs and unpacked archives are in /tmp: a read-only root wants a tmpfs there.
 ENV PATH=/app/.venv/bin:$PATH \
     TS_INFERENCE_ADDRESS=http://0.0.0.0:8080 \
     TS_METRICS_ADDRESS=http://0.0.0.0:8082 \
+    TS_METRICS_CONFIG=/app/metrics.yaml \
     LOG_LOCATION=/tmp/logs METRICS_LOCATION=/tmp/logs
 USER 10001
 WORKDIR /tmp
 EXPOSE 8080 8082
 HEALTHCHECK --interval=15s --timeout=10s --start-period=120s CMD ["python", "/app/scripts/healthcheck"]
 ENTRYPOINT ["tini", "--"]
-CMD ["torchserve", "--start", "--foreground", "--ncs", "--ts-config", "/app/config.properties", "--model-store", "/app/model_store"]
+CMD ["torchserve", "--start", "--foreground", "--ncs", "--ts-config", "/app/config.properties", "--log-config", "/app/log4j2.xml", "--model-store", "/app/model_store"]
