@@ -8,7 +8,7 @@ from typing import IO, Any
 from genserve.meter import Meter
 
 SLICE_MIN_S, SLICE_MAX_S = 0.005, 0.05  # between two visits of the host
-HOST_SHARE = 0.05  # of the time that its visits may take
+HOST_SHARE, HOST_SHARE_EARLY = 0.05, 0.25  # of the time that its visits may take, and that an early one may
 
 
 def only_worker(directory: Path) -> IO[bytes]:
@@ -44,18 +44,24 @@ def tell(metrics: Any, meter: Meter, n_open: int) -> None:
 
 
 class Slices:
-    """How long to keep the host waiting: so long that its own work is a small share of the time."""
+    """How long to keep the host waiting: so long that its own work is a small share of the time.
+
+    A client that has its answer often asks again at once, and the host visits before that request is there: so
+    a visit that brought answers is followed by an early one.
+    """
 
     def __init__(self) -> None:
-        self._left, self._away_s = 0.0, 0.0
+        self._left, self._away_s, self._answered = 0.0, 0.0, False
 
     def enter(self) -> float:
         """Note that the host is here; return for how many seconds it should be kept."""
         if self._left:
             away = min(time.perf_counter() - self._left, SLICE_MAX_S)
             self._away_s += 0.1 * (away - self._away_s)
-        return min(max(self._away_s / HOST_SHARE, SLICE_MIN_S), SLICE_MAX_S)
+        share = HOST_SHARE_EARLY if self._answered else HOST_SHARE
+        return min(max(self._away_s / share, SLICE_MIN_S), SLICE_MAX_S)
 
-    def leave(self, coming_back: bool) -> None:
-        """Note that the host goes, and whether it will be back at once, because requests are open."""
+    def leave(self, coming_back: bool, answered: bool) -> None:
+        """Note that the host goes, whether it will be back at once (requests are open), and with answers."""
         self._left = time.perf_counter() if coming_back else 0.0
+        self._answered = answered

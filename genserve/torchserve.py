@@ -37,6 +37,7 @@ from genserve.rows import fields_of
 log = logging.getLogger(__name__)
 
 PHRASES = {200: "OK", 400: "Bad Request", 500: "Internal Server Error", 504: "Gateway Timeout"}
+WORTH_A_VISIT = 1 / 8  # of the open requests
 
 
 @dataclass
@@ -156,7 +157,7 @@ class EngineHandler(ABC):
         if self.continuous:
             context.stopping_criteria = [lambda _, last=last: last for _, last in sent]
         tell(context.metrics, self.meter, len(self._open))
-        self._slices.leave(bool(self._open))
+        self._slices.leave(bool(self._open), bool(ready))
         return [body for body, _ in sent]
 
     def replies(self, data: list[dict[str, Any]], headers: list[dict[str, str]]) -> list[Reply]:
@@ -225,10 +226,15 @@ class EngineHandler(ABC):
             raise BadRequest("stream", "gRPC gets one answer", "false, or HTTP")
 
     def _collect(self, seconds: float) -> dict[Hashable, Reply]:
-        """Let the engine run for so long, or until nothing is open; return the replies to those who ended."""
+        """Let the engine run and return the replies to those who ended.
+
+        For so long, or until nothing is open; a continuous archive's also until so many have ended that they are
+        worth a visit of the host.
+        """
         until = time.perf_counter() + seconds
         ready: dict[Hashable, Reply] = {}
-        while self._open and (now := time.perf_counter()) < until:
+        worth = math.ceil(len(self._open) * WORTH_A_VISIT) if self.continuous else math.inf
+        while self._open and len(ready) < worth and (now := time.perf_counter()) < until:
             first = min(admitted.at for admitted in self._open.values()) + self.deadline_s
             for ended in self.lanes.wait(max(0.0, min(until, first) - now)):
                 ready[ended.key] = self._reply(ended, self._open.pop(ended.key))

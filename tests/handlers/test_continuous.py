@@ -181,14 +181,17 @@ def test_slices_follow_the_time_that_the_host_takes(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("genserve.host.time.perf_counter", lambda: now)
     slices = Slices()
     for _ in range(100):
-        slices.leave(True)
+        slices.leave(coming_back=True, answered=False)
         now += 0.002
         kept = slices.enter()
         now += kept
     assert kept == pytest.approx(0.04, rel=0.01)  # 2 ms are 5 % of it
-    slices.leave(False)
+    slices.leave(coming_back=False, answered=False)
     now += 60  # nobody asked for anything
     assert slices.enter() == pytest.approx(0.04, rel=0.01)
+    slices.leave(coming_back=True, answered=True)
+    now += 0.002
+    assert slices.enter() == pytest.approx(0.008, rel=0.01)  # those who were answered may be back
 
 
 def test_a_continuous_archive_has_one_worker(tmp_path: Path) -> None:
