@@ -1,7 +1,5 @@
 """Many images of one model: a setting in words, classes in fair shares, batch by batch."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,25 +84,17 @@ def draw(
     y: Tensor,
     seed: int = 0,
     batch_size: int = 250,
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     chunks: Chunks = iter,
 ) -> Tensor:
     """Return images 0 to N - 1 of a seed, (N, C, H, W) uint8, as a server would draw and round them.
 
     Args:
-        denoiser: on the device that does the work.
+        denoiser: on the device that does the work, in the precision it is to be done in.
         y: (N,) their classes, n_classes for "no class".
-        autocast: the precision of the network.
         chunks: shows progress over the batches.
     """
     device = next(denoiser.parameters()).device
     sigmas = how.sigmas
-
-    def answer(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
-        with autocast():
-            out: Tensor = denoiser(x, sigma, y)
-        return out
-
     parts = []
     for start in chunks(range(0, len(y), batch_size)):
         y_part = y[start : start + batch_size].to(device)
@@ -113,5 +103,5 @@ def draw(
         sampler = sampler_named(how.sampler, x_t, sigmas, y_part, eta=how.eta, noise=noise)
         if how.guidance != 1:
             sampler = guided(sampler, how.guidance, len(model.classes))
-        parts.append(torch.from_numpy(images.to_pixels(run(sampler, answer))).permute(0, 3, 1, 2))
+        parts.append(torch.from_numpy(images.to_pixels(run(sampler, denoiser))).permute(0, 3, 1, 2))
     return torch.cat(parts)

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from genserve import run
+from genserve.forward import precision_for
 
 log = logging.getLogger(__name__)
 
@@ -145,8 +146,7 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> Non
 
 def precision_of(name: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
     """Return the autocast context for auto, bf16 or fp32. Auto is bf16 where the hardware multiplies it."""
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    if name == "bf16" or (name == "auto" and fast):
+    if name == "bf16" or (name == "auto" and precision_for(device) == "bf16"):
         return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext
 

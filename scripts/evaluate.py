@@ -44,6 +44,7 @@ from tqdm import tqdm
 from genserve import data, images, metrics, run, train
 from genserve.data import DataConfig
 from genserve.draw import draw, fair_classes, setting
+from genserve.forward import PRECISIONS
 from genserve.reference import Reference
 
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
@@ -90,7 +91,7 @@ class Evaluation:
     output: Path = Path("out/evaluation.json")
 
     def __post_init__(self) -> None:
-        for name, allowed in (("precision", ("fp32", "bf16")), ("device", ("auto", "cpu", "cuda"))):
+        for name, allowed in (("precision", tuple(PRECISIONS)), ("device", ("auto", "cpu", "cuda"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         if self.n <= metrics.K or self.batch_size < 1:
@@ -218,13 +219,13 @@ def drawn(config: Evaluation, reference: Reference, device: torch.device) -> Ite
         raise ValueError(f"{config.run} draws other images than {config.classifier} knows")
     settings = [setting(text, model) for text in config.settings]  # all, before the first takes its minutes
     denoiser = run.load_denoiser(config.run).to(device, memory_format=torch.channels_last)
-    autocast = train.precision_of(config.precision, device)
+    denoiser = denoiser.to(PRECISIONS[config.precision])
     fair = fair_classes(config.n, reference.stats.class_counts)
     unconditional = config.unconditional or not model.classes
     y = torch.full_like(fair, len(model.classes)) if unconditional else fair
     for text, how in zip(config.settings, settings, strict=True):
         clock = time.perf_counter()
-        x = draw(denoiser, model, how, y, config.seed, config.batch_size, autocast, bar(text))
+        x = draw(denoiser, model, how, y, config.seed, config.batch_size, bar(text))
         speed = config.n / (time.perf_counter() - clock)
         yield text, x, None if unconditional else y, {"nfe": how.nfe, "images_per_s": round(speed, 1)}
 
