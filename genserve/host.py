@@ -46,7 +46,7 @@ def tell(metrics: Any, meter: Meter, n_open: int) -> None:
 class Slices:
     """How long to keep the host waiting: so long that its own work is a small share of the time.
 
-    A client that has its answer often asks again at once, and the host's next visit is too soon for that: so a
+    A client that has its answer often asks again at once, and the host's next visit is too soon for that: a
     visit that brought answers is followed by an early one.
     """
 

@@ -228,8 +228,8 @@ class EngineHandler(ABC):
     def _collect(self, seconds: float) -> dict[Hashable, Reply]:
         """Let the engine run and return the replies to those who ended.
 
-        For so long, or until nothing is open; in a continuous archive also until enough have ended for a visit
-        of the host.
+        For so long, or until nothing is open; in a continuous archive also until enough have ended to make it
+        worth the host's while.
         """
         until = time.perf_counter() + seconds
         ready: dict[Hashable, Reply] = {}
