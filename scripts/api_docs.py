@@ -53,7 +53,7 @@ with `queue` (before the first evaluation), `sample` and `encode` in millisecond
 `<img src="http://127.0.0.1:8080/diffusion/predict?steps=1000&stream=true">` plays it in a browser, without a script. `stream=jsonl` answers
 lines `{{"step", "nfe", "sigma", "preview"}}`, `preview` a grid in base64; the last one has `sigma` 0 and everything that `format=json` has. Both show
 at most `frames` frames; a short request may be over before the first is due, and then all come at once. A client that hangs up frees its place
-within a slice of time (5 to 50 ms); for a request without a stream the host does not tell, so it is computed to its end. A stream that fails
+within a slice of time (5 to 100 ms); for a request without a stream the host does not tell, so it is computed to its end. A stream that fails
 when its status was long sent ends without a picture (`jsonl`: with a line `{{"error"}}`). An archive built with `--mode batched` does not stream.
 
 ### gRPC
