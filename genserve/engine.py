@@ -113,7 +113,8 @@ class Engine:
             self._open[key] = _Open(key, sampler, query, len(query.x), self._now, perf_counter())
 
     def cancel(self, key: Hashable) -> bool:
-        """Forget an open sampler, whatever of it is out; return whether there was one."""
+        """Forget a sampler, whatever of it is out or has ended unseen; return whether it was open."""
+        self._finished = [ended for ended in self._finished if ended.key != key]
         entry = self._open.pop(key, None)
         if entry is not None:
             entry.sampler.close()

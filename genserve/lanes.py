@@ -65,7 +65,7 @@ class Lanes:
             self._work.notify()
 
     def cancel(self, key: Hashable) -> bool:
-        """Forget an open sampler; return whether there was one."""
+        """Forget a sampler, ended unseen or not; return whether it was open."""
         with self._work:
             there = self._engine.cancel(key)
             self._count_open_time()

@@ -106,6 +106,17 @@ def test_a_lane_takes_its_share_and_leaves_the_rest_to_the_others() -> None:
     assert [len(batch.query.x) for batch in batches if batch] == [8, 7]
 
 
+def test_who_ended_and_is_cancelled_before_anybody_looked_is_forgotten() -> None:
+    engine = Engine()
+    engine.admit("a", steady(1, 1))
+    engine.admit("b", steady(1, 1))
+    batch = engine.take()
+    assert batch is not None
+    engine.give(batch, batch.query.x)
+    assert not engine.cancel("a")
+    assert [e.key for e in engine.finished()] == ["b"]
+
+
 def test_images_that_are_out_when_their_request_is_cancelled_come_back_to_nobody() -> None:
     engine = Engine()
     engine.admit("a", steady(2, 10))

@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -205,6 +206,35 @@ def test_metrics_count_what_happened(server: Server) -> None:
     assert grown["evaluations"] == 5 * 7 + 1
     assert 8 <= grown["batches"] <= 36
     assert 0 < grown["model_seconds"] < grown["open_seconds"]
+
+
+def test_memory_is_flat_over_five_thousand_requests(server: Server) -> None:
+    worker = httpx.get(f"{server.management}/models/diffusion").json()[0]["workers"][0]["pid"]
+    if not (status := Path(f"/proc/{worker}/status")).exists():
+        pytest.skip("only Linux shows another process's memory")
+
+    def megabytes() -> float:
+        found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text())
+        assert found is not None
+        return int(found[1]) / 1024
+
+    kinds: list[dict[str, Any]] = [
+        {"num_samples": 1, "steps": 1},
+        {"num_samples": 3, "steps": 2, "label": 4, "guidance": 2},
+        {"num_samples": 2, "steps": 1, "format": "json"},
+        {"num_samples": 1, "steps": 3, "stream": True},
+        {"num_samples": 0},
+    ]
+    with server.client() as client, ThreadPoolExecutor(16) as pool:
+
+        def ask(n: int) -> None:
+            answers = pool.map(lambda k: client.post(URL, json=kinds[k % len(kinds)]).status_code, range(n))
+            assert set(answers) == {200, 400}
+
+        ask(1000)
+        early = megabytes()
+        ask(4000)
+    assert megabytes() < 1.03 * early
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
