@@ -8,7 +8,7 @@ from typing import IO, Any
 from genserve.meter import Meter
 
 SLICE_MIN_S, SLICE_MAX_S = 0.005, 0.1  # between two visits of the host
-HOST_SHARE, HOST_SHARE_EARLY = 0.03, 0.1  # of the time that its visits may take, and that an early one may
+HOST_SHARE, HOST_SHARE_EARLY = 0.05, 0.15  # of the time that its visits may take, and that an early one may
 
 
 def only_worker(directory: Path) -> IO[bytes]:

@@ -37,7 +37,7 @@ from genserve.rows import fields_of
 log = logging.getLogger(__name__)
 
 PHRASES = {200: "OK", 400: "Bad Request", 500: "Internal Server Error", 504: "Gateway Timeout"}
-WORTH_A_VISIT = 1 / 3  # of the open requests
+WORTH_A_VISIT = 1 / 4  # of the open requests
 
 
 @dataclass
