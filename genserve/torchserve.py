@@ -37,7 +37,7 @@ from genserve.rows import fields_of
 log = logging.getLogger(__name__)
 
 PHRASES = {200: "OK", 400: "Bad Request", 500: "Internal Server Error", 504: "Gateway Timeout"}
-WORTH_A_VISIT = 1 / 4  # of the open requests
+WORTH_A_VISIT = 8  # one answer for so many open requests
 
 
 @dataclass
@@ -233,7 +233,7 @@ class EngineHandler(ABC):
         """
         until = time.perf_counter() + seconds
         ready: dict[Hashable, Reply] = {}
-        worth = math.ceil(len(self._open) * WORTH_A_VISIT) if self.continuous else math.inf
+        worth = max(1, len(self._open) // WORTH_A_VISIT) if self.continuous else math.inf
         while self._open and len(ready) < worth and (now := time.perf_counter()) < until:
             first = min(admitted.at for admitted in self._open.values()) + self.deadline_s
             for ended in self.lanes.wait(max(0.0, min(until, first) - now)):
