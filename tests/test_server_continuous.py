@@ -187,7 +187,6 @@ def test_a_batched_archive_says_that_it_does_not_stream(server: Server) -> None:
 
 def test_metrics_count_what_happened(server: Server) -> None:
     names = ("answered", "rejected", "images", "batches", "evaluations", "model_seconds", "open_seconds")
-    time.sleep(1.1)
 
     def told() -> dict[str, float]:
         with server.client() as client:  # the last visit of a quiet worker tells everything

@@ -11,8 +11,7 @@ from diffusers import ConfigMixin, DDIMPipeline, DDIMScheduler, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from fastapi import FastAPI, Response
-from loop import CLASSES, DTYPES, sheet
-from pydantic import BaseModel
+from loop import CLASSES, DTYPES, Ask, sheet
 from torch import Tensor
 
 from genserve.run import load_denoiser
@@ -42,14 +41,6 @@ unet = Eps()
 pipeline = DDIMPipeline(unet, scheduler)
 pipeline.set_progress_bar_config(disable=True)
 app = FastAPI()
-
-
-class Ask(BaseModel):
-    """One request."""
-
-    num_samples: int = 16
-    steps: int = 25
-    seed: int = 0
 
 
 @app.post("/generate")

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 from fastapi import FastAPI, Response
-from loop import DTYPES, images, sheet
-from pydantic import BaseModel
+from loop import DTYPES, Ask, images, sheet
 
 from genserve.run import load_denoiser
 
@@ -19,14 +18,6 @@ torch.set_num_threads(1)
 model = load_denoiser(Path(os.environ["BENCH_RUN"])).to(memory_format=torch.channels_last)
 model = model.to(DTYPES[os.environ["BENCH_PRECISION"]])
 app = FastAPI()
-
-
-class Ask(BaseModel):
-    """One request."""
-
-    num_samples: int = 16
-    steps: int = 25
-    seed: int = 0
 
 
 @app.post("/generate")

@@ -4,6 +4,7 @@ Weights, sampler (DDIM with eta 1), steps and precision are those of genserve.
 """
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from genserve.diffusion import Model, ddim, run
@@ -12,6 +13,14 @@ from genserve.schedules import karras
 
 SHAPE, CLASSES, SIGMA_MIN, SIGMA_MAX = (1, 28, 28), 10, 0.002, 40.0
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Ask(BaseModel):
+    """One request."""
+
+    num_samples: int = 16
+    steps: int = 25
+    seed: int = 0
 
 
 def images(model: Model, n: int, steps: int, seed: int) -> Tensor:
