@@ -65,6 +65,19 @@ class DataConfig:
             raise ValueError(f"data.channels must be 1 or 3, got {self.channels}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Changes that leave an image a plausible one.
+
+    Args:
+        shift: move by up to so many pixels.
+        flip: mirror left to right, half of the images (not for digits).
+    """
+
+    shift: int = 0
+    flip: bool = False
+
+
 def load(config: DataConfig, split: str) -> ImageSet:
     """Return one split of a data set.
 
@@ -124,6 +137,15 @@ def flipped(x: Tensor, generator: torch.Generator) -> Tensor:
     """Return each image mirrored left to right or not, evenly; x is (B, C, H, W)."""
     coin = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
     return torch.where(coin, x.flip(-1), x)
+
+
+def augmented(x: Tensor, augment: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Return each image changed by its own draw; x is (B, C, H, W)."""
+    if augment.shift:
+        x = shifted(x, augment.shift, generator)
+    if augment.flip:
+        x = flipped(x, generator)
+    return x
 
 
 # ---- readers -----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ Source: Karras et al. 2022 (arXiv:2206.00364). The alpha_bar of DDPM is 1 / (1 +
 import math
 from collections.abc import Callable, Generator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,8 @@ class Query(NamedTuple):
 
 
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_t, sigma, y) -> E[x_0 | x_t], all as in Query
-Sampler = Generator[Query, Tensor, Tensor]
-See = Callable[[Query, Tensor], None]  # is shown a query and its answer, the current guess of x_0
+Sampler = Generator[Query, Any, Tensor]  # sent the model's answer, here x_0; see genserve.energy for another
+See = Callable[[Query, Any], None]  # is shown a query and its answer, here the current guess of x_0
 
 
 @torch.no_grad()
@@ -104,7 +104,7 @@ def dpmpp_2m(x_t: Tensor, sigmas: Tensor, y: Tensor) -> Sampler:
     """
     before: tuple[Tensor, float] | None = None  # the step before this one: its answer and its h
     for sigma, sigma_next in pairwise(sigmas.tolist()):
-        x_0 = yield Query(x_t, level(sigma, x_t), y)
+        x_0: Tensor = yield Query(x_t, level(sigma, x_t), y)
         if sigma_next == 0:
             return x_0
         h = math.log(sigma / sigma_next)
@@ -219,17 +219,30 @@ class Denoiser(nn.Module):
         return x_0
 
 
-def denoising_loss(model: Model, x_0: Tensor, sigma: Tensor, y: Tensor, eps: Tensor, std: float) -> Tensor:
+def denoising_loss(
+    model: Model,
+    x_0: Tensor,
+    sigma: Tensor,
+    y: Tensor,
+    eps: Tensor,
+    std: float,
+    teacher: Model | None = None,
+) -> Tensor:
     """Return the denoising error of each image, (B,), weighted so that F's error counts alike at every sigma.
 
     Args:
         x_0: (B, C, H, W), data in [-1, 1];  sigma, y: (B,);  eps: standard normal like x_0;
         std: of the data.
+        teacher: a trained denoiser to be matched instead of x_0, whose expectation it is: the same minimum
+            as far as the teacher is right, with nearly none of the noise.
 
     Source: Karras et al. 2022, eq. (2) with the weight of table 1.
     """
     weight = (sigma**2 + std**2) / (sigma * std) ** 2
-    error = model(x_0 + sigma.view(-1, 1, 1, 1) * eps, sigma, y) - x_0
+    x_t = x_0 + sigma.view(-1, 1, 1, 1) * eps
+    with torch.no_grad():
+        target = x_0 if teacher is None else teacher(x_t, sigma, y)
+    error = model(x_t, sigma, y) - target
     return weight * error.square().flatten(1).mean(1)
 
 

@@ -17,14 +17,20 @@ done after its own few turns, however long the others are, and a long one always
 ones come. Source: fair queueing, Demers et al. 1989, with images for bits.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from genserve.diffusion import Model, Query, Sampler
+from genserve.diffusion import Query, Sampler
+
+Answer = (
+    Tensor | tuple[Tensor, ...]
+)  # of tensors whose first dimension is the image: a denoiser's, or a Slope
+Evaluate = Callable[[Tensor, Tensor, Tensor], Answer]  # (x, sigma, y) as in Query
 
 
 @dataclass
@@ -49,7 +55,7 @@ class _Open:
     admitted: float
     waited: float = 0.0
     taken: int = 0  # of the query's images, in order
-    answers: list[tuple[int, Tensor]] = field(default_factory=list)  # first image of a part, its answer
+    answers: list[tuple[int, Answer, int]] = field(default_factory=list)  # a part's first image, answer, size
     evaluated: int = 0  # images in all
     ticks: int = 0
 
@@ -144,24 +150,24 @@ class Engine:
             entry.ticks += 1
         return Batch(Query(*(torch.cat(column) for column in columns)), turns)
 
-    def give(self, batch: Batch, answer: Tensor | Exception) -> None:
+    def give(self, batch: Batch, answer: Answer | Exception) -> None:
         """Pass the model's answer on; its fault ends the samplers of the batch, and the others go on."""
         if isinstance(answer, Exception):
             for entry, *_ in batch.turns:
                 if self._open.get(entry.key) is entry:
                     self._end(entry, None, answer)
             return
-        parts = answer.split_with_sizes([n for *_, n in batch.turns])
-        for (entry, first, _), rows in zip(batch.turns, parts, strict=True):
+        parts = _split(answer, [n for *_, n in batch.turns])
+        for (entry, first, n), part in zip(batch.turns, parts, strict=True):
             if self._open.get(entry.key) is entry:  # else it was cancelled while its images were out
-                self._receive(entry, first, rows)
+                self._receive(entry, first, part, n)
 
     def finished(self) -> list[Finished]:
         """Return the samplers that ended since the last call."""
         finished, self._finished = self._finished, []
         return finished
 
-    def tick(self, model: Model) -> list[Finished]:
+    def tick(self, model: Evaluate) -> list[Finished]:
         """Evaluate one batch in this thread, without gradients, and return the samplers that ended."""
         batch = self.take()
         if batch is not None:
@@ -178,15 +184,15 @@ class Engine:
         for entry, _, n in turns:
             entry.clock += n
 
-    def _receive(self, entry: _Open, first: int, rows: Tensor) -> None:
+    def _receive(self, entry: _Open, first: int, part: Answer, n: int) -> None:
         """Give a sampler its rows; what goes wrong inside it is its own end and nobody else's."""
-        entry.answers.append((first, rows))
-        if sum(len(part) for _, part in entry.answers) < entry.rows:
+        entry.answers.append((first, part, n))
+        if sum(n for *_, n in entry.answers) < entry.rows:
             return
         # parts that were out together may come back in any order
-        parts = [part for _, part in sorted(entry.answers, key=lambda answer: answer[0])]
+        parts = [part for _, part, _ in sorted(entry.answers, key=lambda answer: answer[0])]
         try:
-            entry.query = entry.sampler.send(parts[0] if len(parts) == 1 else torch.cat(parts))
+            entry.query = entry.sampler.send(parts[0] if len(parts) == 1 else _joined(parts))
         except StopIteration as end:
             self._end(entry, end.value, None)
         except Exception as error:
@@ -200,7 +206,7 @@ class Engine:
         self._finished.append(Finished(entry.key, x_0, error, nfe, entry.ticks, entry.waited))
 
 
-def evaluated(model: Model, batch: Batch) -> Tensor | Exception:
+def evaluated(model: Evaluate, batch: Batch) -> Answer | Exception:
     """Return the model's answer to a batch, without gradients, or its fault."""
     try:
         with torch.no_grad():
@@ -214,3 +220,25 @@ def _rows(query: Query, first: int, n: int) -> Query:
     if n == len(query.x):
         return query
     return Query(*(column[first : first + n] for column in query))
+
+
+def _split(answer: Answer, sizes: Sequence[int]) -> Sequence[Answer]:
+    """Return consecutive images of an answer, so many in each part."""
+    if isinstance(answer, Tensor):
+        return answer.split_with_sizes(list(sizes))
+    columns = (column.split_with_sizes(list(sizes)) for column in answer)
+    return [_like(answer, part) for part in zip(*columns, strict=True)]
+
+
+def _joined(parts: Sequence[Answer]) -> Answer:
+    """Return the parts of an answer as one."""
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    if tensors:
+        return torch.cat(tensors)
+    return _like(parts[0], [torch.cat(column) for column in zip(*parts, strict=True)])
+
+
+def _like(answer: Any, columns: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """Return columns as a named tuple of the answer's own kind, which a sampler reads by name."""
+    named: tuple[Tensor, ...] = answer._make(columns)
+    return named

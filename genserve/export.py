@@ -8,9 +8,11 @@ import io
 import json
 import sys
 import warnings
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,37 @@ import torch
 
 import genserve
 from genserve import run
-from genserve.diffusion import SAMPLERS, Model
+from genserve.diffusion import SAMPLERS
+from genserve.energy import slope
+from genserve.engine import Evaluate
 from genserve.forward import packed
 from genserve.schedules import SCHEDULES
 
 FORMAT = 1  # of model.json
-FAMILIES = ("diffusion",)
+FAMILIES = {"diffusion": SAMPLERS, "energy": ("langevin", *SAMPLERS)}  # and their samplers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """How an energy is read and walked on: what a request gets that does not say otherwise.
+
+    Step sizes are in units of sigma**2, noise in units of sigma.
+    """
+
+    plain: bool  # knows no noise levels, and is asked at sigma = 1
+    read_sigma: float  # the level at which pictures are scored, refined and explained
+    restore_sigma: float = 0.5  # how noisy a picture is taken to be
+    steps: int = 100
+    step_size: float = 0.5
+    noise_std: float | None = None  # none is sqrt(2 step_size)
+    gradient_max: float | None = None  # every component of the gradient is clamped to this
+    refine_steps: int = 20
+    refine_step_size: float = 0.1
+    energies: tuple[float, ...] = ()  # of training images at read_sigma: evenly spaced quantiles, rising
+
+    def rank(self, energy: float) -> float | None:
+        """Return the share of training images of a lower energy, 0 to 1; none where it is not known."""
+        return bisect_left(self.energies, energy) / len(self.energies) if self.energies else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +72,7 @@ class Spec:
     schedule: str = "karras"
     steps: int = 18
     guidance: float = 1.0
+    walk: Walk | None = None  # of an energy
     torch: str = ""  # the version that wrote model.pt
     genserve: str = genserve.__version__
     weights: str = ""  # digest of weights.safetensors: two models of one name are told apart by it
@@ -52,8 +80,8 @@ class Spec:
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
-            ("family", self.family, FAMILIES),
-            ("sampler", self.sampler, SAMPLERS),
+            ("family", self.family, tuple(FAMILIES)),
+            ("sampler", self.sampler, FAMILIES.get(self.family, ())),
             ("schedule", self.schedule, SCHEDULES),
         ):
             if value not in allowed:
@@ -83,21 +111,26 @@ def read_spec(path: Path) -> Spec:
         raise ValueError(
             f"{path.name} has format {value.get('format')!r}; genserve {genserve.__version__} reads {FORMAT}"
         )
-    return Spec(**value | {"shape": tuple(value["shape"]), "classes": tuple(value["classes"])})
+    walk = value["walk"] and Walk(**value["walk"] | {"energies": tuple(value["walk"]["energies"])})
+    return Spec(**value | {"shape": tuple(value["shape"]), "classes": tuple(value["classes"]), "walk": walk})
 
 
 def export(directory: Path, out: Path) -> Spec:
     """Write model.pt and model.json for a run; its serving.json, if there is one, has defaults and quality.
 
-    The TorchScript is the mathematical object itself, preconditioning inside: (x, sigma, y) -> E[x_0 | x].
+    The TorchScript is the mathematical object itself, preconditioning inside: (x, sigma, y) -> E[x_0 | x] or,
+    of an energy, (x, sigma, y) -> E.
 
     Raises:
-        FileNotFoundError, ValueError: as `run.load_denoiser`.
+        FileNotFoundError, ValueError: as `run.load_model`.
     """
-    denoiser = run.load_denoiser(directory)
+    trained = run.load_model(directory)
     model = run.model_config(directory)
     serving_file = directory / "serving.json"
     serving = json.loads(serving_file.read_text()) if serving_file.is_file() else {}
+    walk = serving.pop("walk", {})
+    if model.family == "energy":
+        serving = {"walk": Walk(**_walk(directory, model) | walk)} | _usual(model) | serving
     spec = Spec(
         name=directory.name,
         family=model.family,
@@ -112,10 +145,39 @@ def export(directory: Path, out: Path) -> Spec:
     out.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     with _torchscript():
-        torch.jit.save(torch.jit.script(denoiser), buffer)
+        torch.jit.save(torch.jit.script(trained), buffer)
     _without_debug(buffer, out / "model.pt")
     run.write_json(out / "model.json", asdict(spec))
     return spec
+
+
+def _usual(model: run.ModelConfig) -> dict[str, Any]:
+    """Return the sampler of an energy whose run says nothing of it."""
+    return (
+        {"sampler": "langevin"} if model.energy == "plain" else {"sampler": "ddim", "eta": 1.0, "steps": 25}
+    )
+
+
+def _walk(directory: Path, model: run.ModelConfig) -> dict[str, Any]:
+    """Return how a run's energy was walked on in training, and the energies of its images."""
+    energies_file = directory / "energies.json"
+    read: dict[str, Any] = {"sigma": 0.3, "quantiles": []}
+    if energies_file.is_file():
+        read = json.loads(energies_file.read_text())
+    found: dict[str, Any] = {
+        "plain": model.energy == "plain",
+        "read_sigma": read["sigma"],
+        "energies": tuple(read["quantiles"]),
+    }
+    if found["plain"]:
+        chains = run.read_config(directory)["train"]["langevin"]
+        found |= {name: chains[name] for name in ("step_size", "noise_std", "gradient_max")}
+        found |= {
+            "steps": chains["final_steps"],
+            "refine_step_size": chains["step_size"],
+            "restore_sigma": 1.0,
+        }
+    return found
 
 
 @contextmanager
@@ -145,10 +207,11 @@ def _without_debug(source: io.BytesIO, path: Path) -> None:
 
 def load_model(
     directory: Path, device: torch.device, dtype: torch.dtype = torch.float32
-) -> tuple[Spec, Model]:
-    """Return contract and denoiser of an unpacked archive, to be called without gradients on `device`.
+) -> tuple[Spec, Evaluate]:
+    """Return contract and model of an unpacked archive, to be called without gradients on `device`.
 
-    Frozen and in channels_last; on a CPU with packed weights. docs/benchmarks.md has what each is worth.
+    Frozen and in channels_last; a denoiser on a CPU with packed weights, which no gradient goes through.
+    docs/benchmarks.md has what each is worth. An energy comes with its gradient.
 
     Args:
         dtype: of the network's weights, in which it computes; x, sigma and the answer stay float32.
@@ -158,7 +221,9 @@ def load_model(
         loaded = torch.jit.load(str(directory / "model.pt"), map_location=device)
         loaded = loaded.eval().to(memory_format=torch.channels_last).to(dtype)
         frozen = torch.jit.freeze(loaded)
-        return spec, packed(frozen) if device.type == "cpu" else frozen
+    if spec.family == "energy":
+        return spec, partial(slope, frozen)
+    return spec, packed(frozen) if device.type == "cpu" else frozen
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -27,6 +28,23 @@ def to_pixels(x: Tensor) -> Pixels:
         raise ValueError("the image holds NaN or infinity")
     pixels = np.rint((np.clip(values, -1, 1) + 1) * 127.5).astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+
+
+def heat(x: Tensor, gradient: Tensor) -> Tensor:
+    """Return where a picture's energy would rise, as a picture (B, 3, H, W) in [-1, 1].
+
+    Over the picture in dark gray: red where a brighter pixel would raise the energy (it is too bright), blue
+    where it would lower it; full colour at the image's steepest pixel.
+
+    Args:
+        x: (B, C, H, W) in [-1, 1];  gradient: of the energy, like x.
+    """
+    g = gradient.mean(1)
+    g = g / g.abs().flatten(1).amax(1).clamp(min=torch.finfo(g.dtype).tiny).view(-1, 1, 1)
+    gray = x.mean(1) * 0.25 - 0.75
+    up, down = g.clamp(min=0), (-g).clamp(min=0)
+    rest = gray - (gray + 1) * (up + down)  # the gray fades where there is colour
+    return torch.stack([rest + 2 * up, rest, rest + 2 * down], dim=1).clamp(-1, 1)
 
 
 def enlarge(pixels: Pixels, scale: int) -> Pixels:

@@ -13,10 +13,9 @@ from collections.abc import Hashable
 from time import perf_counter
 
 import torch
-from torch import Tensor
 
-from genserve.diffusion import Model, Sampler
-from genserve.engine import Batch, Engine, Finished, evaluated
+from genserve.diffusion import Sampler
+from genserve.engine import Answer, Batch, Engine, Evaluate, Finished, evaluated
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class Lanes:
         ValueError: n < 1 or budget < 1.
     """
 
-    def __init__(self, model: Model, n: int, budget: int) -> None:
+    def __init__(self, model: Evaluate, n: int, budget: int) -> None:
         self.n = n
         self.batches = self.images = 0  # evaluated so far
         self.busy_s = 0.0  # in the model, summed over the lanes
@@ -107,7 +106,7 @@ class Lanes:
                 self._work.wait()
             return None
 
-    def _give(self, batch: Batch, answer: Tensor | Exception, spent: float) -> None:
+    def _give(self, batch: Batch, answer: Answer | Exception, spent: float) -> None:
         with self._work:
             self.batches += 1
             self.images += len(batch.query.x)

@@ -58,3 +58,9 @@ def drawn_classes(seed: int, indices: Sequence[int], n_classes: int) -> list[int
         )
         for k in indices
     ]
+
+
+def uniform(noise: Noise, x: Tensor) -> Tensor:
+    """Return numbers like x, uniform in (-1, 1), from one normal number each."""
+    between: Tensor = 2 * torch.special.ndtr(noise(x)) - 1
+    return between

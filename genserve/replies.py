@@ -10,9 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from genserve import images
-from genserve.api import FRAMES_MAX, STRIP_MAX, BadRequest, DiffusionRequest
+from genserve.api import FRAMES_MAX, STRIP_MAX, PictureRequest
 from genserve.diffusion import Query
 from genserve.engine import Finished
+from genserve.fields import BadRequest
 
 TYPES = {
     "png": "image/png",
@@ -69,20 +70,24 @@ class Frame:
 class Film:
     """Remembers what a sampler sees at a few of its noise levels, for the end or for a client that watches.
 
-    Heun looks at each level twice, at a trial point and then where it really goes: the last look counts.
+    Heun looks at each level twice, at a trial point and then where it really goes: the last look counts. A
+    sampler that walks at one level gets somewhere with every look.
 
     Args:
-        levels: noise levels above 0 that the sampler will visit.
+        levels: noise levels above 0 that the sampler will visit, or looks of one that walks.
         keep: how many of them to remember; the finished picture comes on top.
         preview: "x_t", in the variance-preserving picture, or "x_0", the current guess.
         cost: network evaluations of an image a look.
+        walks: all looks are at one level, and x_t is shown as it is.
     """
 
-    def __init__(self, levels: int, keep: int, preview: str = "x_t", cost: int = 1) -> None:
+    def __init__(
+        self, levels: int, keep: int, preview: str = "x_t", cost: int = 1, walks: bool = False
+    ) -> None:
         # the guess of the last level is the finished picture
         last = levels - 1 if preview == "x_t" else levels - 2
         self._wanted = set(np.linspace(0, last, min(keep, last + 1)).round().astype(int).tolist())
-        self._preview, self._cost = preview, cost
+        self._preview, self._cost, self._walks = preview, cost, walks
         self._level, self._sigma, self._looks = -1, math.inf, 0
         self._kept: dict[int, Frame] = {}
 
@@ -90,10 +95,11 @@ class Film:
         """Be shown one query; see `diffusion.watched`."""
         sigma = query.sigma[0].item()
         self._looks += 1
-        if sigma < self._sigma:
+        if sigma < self._sigma or self._walks:
             self._level, self._sigma = self._level + 1, sigma
         if self._level in self._wanted:
-            shown = query.x / math.sqrt(1 + sigma**2) if self._preview == "x_t" else x_0
+            x_t = query.x if self._walks else query.x / math.sqrt(1 + sigma**2)
+            shown = x_t if self._preview == "x_t" else x_0
             pixels = images.to_pixels(shown)
             self._kept[self._level] = Frame(self._level + 1, self._looks * self._cost, sigma, pixels)
 
@@ -109,26 +115,37 @@ class Film:
         return [frame for frame in self.frames if frame.step <= level]
 
 
-def film_for(request: DiffusionRequest) -> Film | None:
+def film_for(request: PictureRequest) -> Film | None:
     """Return what watches the sampler; none where only finished images are shown."""
-    cost = 2 if request.guidance != 1 else 1
+    cost, levels, walks = request.cost, request.steps or 1, request.schedule is None
     if request.stream:
-        return Film(request.steps or 1, (request.frames or 1) - 1, request.preview or "x_0", cost)
+        return Film(levels, (request.frames or 1) - 1, request.preview or "x_0", cost, walks)
     keep = {"filmstrip": STRIP_MAX - 1, "gif": FRAMES_MAX - 1}.get(request.format)
-    return Film(request.steps or 1, keep) if keep else None
+    return Film(levels, keep, walks=walks) if keep else None
 
 
-def answer(request: DiffusionRequest, settings: dict[str, Any], ended: Finished, film: Film | None) -> Reply:
+Notes = dict[str, list[Any]]  # what is said of each image beside its pixels, by name: numbers, rounded
+
+
+def answer(
+    request: PictureRequest,
+    settings: dict[str, Any],
+    ended: Finished,
+    film: Film | None = None,
+    notes: Notes | None = None,
+) -> Reply:
     """Return the answer to a resolved request whose sampler ended well.
 
     Args:
         settings: what its images depend on, beside seed, index and label.
         film: what watched the sampler.
+        notes: what goes into JSON and headers.
 
     Raises:
         ValueError: the images are not finite.
     """
     assert ended.x_0 is not None
+    notes = notes or {}
     pixels = images.enlarge(images.to_pixels(ended.x_0), request.scale)
     moments = [images.enlarge(frame.pixels, request.scale) for frame in (film.frames if film else [])]
     match request.format:
@@ -146,24 +163,21 @@ def answer(request: DiffusionRequest, settings: dict[str, Any], ended: Finished,
                 {f"{k + 1:05}.png": images.png(p) for k, p in zip(request.indices, pixels, strict=True)}
             )
         case "json":
-            body = json.dumps(_listing(request, settings, pixels, ended.nfe)).encode()
-    return Reply(body, TYPES[request.format], headers=_headers(request, ended.nfe))
+            body = json.dumps(_listing(request, settings, pixels, ended.nfe, notes)).encode()
+    return Reply(body, TYPES[request.format], headers=_headers(request.seed, settings, ended.nfe, notes))
 
 
-def _headers(request: DiffusionRequest, nfe: int) -> dict[str, str]:
-    headers = {
-        "X-Seed": str(request.seed),
-        "X-Steps": str(request.steps),
-        "X-Sampler": str(request.sampler),
-        "X-NFE": str(nfe),
+def _headers(seed: int | None, settings: dict[str, Any], nfe: int, notes: Notes) -> dict[str, str]:
+    headers: dict[str, Any] = {"X-Seed": seed, "X-NFE": nfe}
+    headers |= {f"X-{name.title()}": settings[name] for name in ("sampler", "steps", "eta")}
+    headers |= {
+        f"X-{name.title().replace('_', '-')}": ",".join(map(str, values)) for name, values in notes.items()
     }
-    if request.eta is not None:
-        headers["X-Eta"] = str(request.eta)
-    return headers
+    return {name: str(value) for name, value in headers.items() if value is not None}
 
 
 def _listing(
-    request: DiffusionRequest, settings: dict[str, Any], pixels: images.Pixels, nfe: int
+    request: PictureRequest, settings: dict[str, Any], pixels: images.Pixels, nfe: int, notes: Notes
 ) -> dict[str, Any]:
     labels = request.label if isinstance(request.label, list) else [None] * len(pixels)
     rows = [
@@ -171,9 +185,10 @@ def _listing(
             "index": index,
             "seed": request.seed,
             "label": label,
-            "png": base64.b64encode(images.png(p)).decode(),
+            **{name: values[k] for name, values in notes.items()},
+            **({"png": base64.b64encode(images.png(p)).decode()} if request.pictured else {}),
         }
-        for index, label, p in zip(request.indices, labels, pixels, strict=True)
+        for k, (index, label, p) in enumerate(zip(request.indices, labels, pixels, strict=True))
     ]
     return {"images": rows, "seed": request.seed, "nfe": nfe, "settings": settings}
 
@@ -190,7 +205,7 @@ class Stream:
         film: what watches its sampler.
     """
 
-    def __init__(self, request: DiffusionRequest, settings: dict[str, Any], film: Film) -> None:
+    def __init__(self, request: PictureRequest, settings: dict[str, Any], film: Film) -> None:
         self._request, self._settings, self._film = request, settings, film
         self._sent = 0
         self.begun = False  # whether the client has got anything
@@ -198,8 +213,7 @@ class Stream:
         self.content_type = (
             "application/jsonl" if self._lines else f"multipart/x-mixed-replace; boundary={BOUNDARY}"
         )
-        cost = 2 if request.guidance != 1 else 1
-        self.headers = _headers(request, cost * request.evaluations)
+        self.headers = _headers(request.seed, settings, request.evaluations, {})
 
     def more(self, frames: list[Frame] | None = None) -> bytes:
         """Return what is new: by itself, the settled frames that were not sent yet."""
@@ -209,14 +223,14 @@ class Stream:
         self.begun = True
         return opening + b"".join(self._part(frame) for frame in fresh)
 
-    def end(self, ended: Finished, reply: Reply) -> Reply:
+    def end(self, ended: Finished, reply: Reply, notes: Notes) -> Reply:
         """Return the last of it: the frames that are left and what a plain request would have got."""
         if ended.x_0 is None or reply.status != 200:
             return self.broken(reply)
         begun, rest = self.begun, self.more(self._film.frames)
         if self._lines:
             pixels = images.enlarge(images.to_pixels(ended.x_0), self._request.scale)
-            listing = _listing(self._request, self._settings, pixels, ended.nfe)
+            listing = _listing(self._request, self._settings, pixels, ended.nfe, notes)
             rest += _line(self._request.steps or 0, ended.nfe, 0.0, reply.body, listing)
         else:
             rest += _part(reply.body, ended.nfe, 0.0, last=True)

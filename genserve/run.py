@@ -20,7 +20,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from genserve.contrastive import ConvEnergy
 from genserve.diffusion import Denoiser
+from genserve.energy import ResidualEnergy
 from genserve.unet import UNet
 
 FORMAT = 1  # of config.json
@@ -53,19 +55,33 @@ def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
 class ModelConfig:
     """What it takes to build a run's network again; `model` in config.json."""
 
-    family: str  # "diffusion"
+    family: str  # "diffusion" or "energy"
     shape: tuple[int, int, int]  # (C, H, W)
     classes: tuple[str, ...]  # () for none
     mean: float  # of the training pixels, in [-1, 1]
     std: float
     sigma_min: float  # the noise levels between which it samples well
     sigma_max: float
-    net: dict[str, Any]  # the arguments of UNet
+    net: dict[str, Any]  # the arguments of the network
+    energy: str = ""  # of the family energy: "residual" of a UNet, or "plain", which knows no noise levels
 
-    def build(self) -> Denoiser:
-        """Return the denoiser, freshly initialised."""
-        net = UNet(self.shape, len(self.classes), **self.net)
-        return Denoiser(net, self.mean, self.std)
+    def build(self) -> Denoiser | ResidualEnergy | ConvEnergy:
+        """Return the denoiser or the energy, freshly initialised.
+
+        Raises:
+            ValueError: there is no such family or energy.
+        """
+        match self.family, self.energy:
+            case "diffusion", "":
+                return self._denoiser()
+            case "energy", "residual":
+                return ResidualEnergy(self._denoiser())
+            case "energy", "plain":
+                return ConvEnergy(self.shape, **self.net)
+        raise ValueError(f"family {self.family!r} with energy {self.energy!r} is none this version can build")
+
+    def _denoiser(self) -> Denoiser:
+        return Denoiser(UNet(self.shape, len(self.classes), **self.net), self.mean, self.std)
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -90,11 +106,23 @@ def model_config(directory: Path) -> ModelConfig:
     return ModelConfig(**model | {"shape": tuple(model["shape"]), "classes": tuple(model["classes"])})
 
 
+def load_model(directory: Path) -> Denoiser | ResidualEnergy | ConvEnergy:
+    """Return a run's EMA denoiser or energy, in eval mode, frozen, on the CPU; raises as `read_config`."""
+    model = model_config(directory).build()
+    model.load_state_dict(safetensors.torch.load_file(directory / "weights.safetensors"))
+    return model.eval().requires_grad_(False)
+
+
 def load_denoiser(directory: Path) -> Denoiser:
-    """Return a run's EMA denoiser, in eval mode, without gradients, on the CPU; raises as `read_config`."""
-    denoiser = model_config(directory).build()
-    denoiser.load_state_dict(safetensors.torch.load_file(directory / "weights.safetensors"))
-    return denoiser.eval().requires_grad_(False)
+    """Return a run's denoiser as `load_model`.
+
+    Raises:
+        ValueError: the run is of another family.
+    """
+    model = load_model(directory)
+    if not isinstance(model, Denoiser):
+        raise ValueError(f"{directory} holds no diffusion model")
+    return model
 
 
 def read_metrics(directory: Path, up_to: int | None = None) -> list[dict[str, Any]]:

@@ -23,15 +23,16 @@ from typing import Any, ClassVar
 
 import torch
 
-from genserve.api import BadRequest, DiffusionRequest, parse
+from genserve.api import PictureRequest
 from genserve.diffusion import Sampler, See
 from genserve.engine import Finished
 from genserve.export import Spec, load_model
+from genserve.fields import BadRequest, parse
 from genserve.forward import PRECISIONS, precision_for
 from genserve.host import Slices, only_worker, tell
 from genserve.lanes import Lanes
 from genserve.meter import Meter
-from genserve.replies import Film, Reply, Stream, answer, failure, film_for, refusal, too_late
+from genserve.replies import Film, Notes, Reply, Stream, answer, failure, film_for, refusal, too_late
 from genserve.rows import fields_of
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,9 @@ WORTH_A_VISIT = 8  # one answer for so many open requests
 class Admitted:
     """A good request on its way through the engine."""
 
-    request: DiffusionRequest
+    request: PictureRequest
     film: Film | None
+    notes: Notes
     at: float  # time.perf_counter
     stream: Stream | None  # what it is sent while it is on its way, where it asked for that
 
@@ -53,7 +55,7 @@ class Admitted:
 class EngineHandler(ABC):
     """A handler of one family: the subclass says which requests it takes and which sampler answers one."""
 
-    Request: ClassVar[type[DiffusionRequest]]
+    Request: ClassVar[type[PictureRequest]]
 
     spec: Spec
     device: torch.device
@@ -63,8 +65,16 @@ class EngineHandler(ABC):
     deadline_s = 600.0
 
     @abstractmethod
-    def sampler(self, request: DiffusionRequest, see: See | None) -> Sampler:
-        """Return the sampler of a resolved request, `watched` by `see` where there is one."""
+    def sampler(self, request: PictureRequest, see: See | None, notes: Notes) -> Sampler:
+        """Return the sampler of a resolved request.
+
+        Args:
+            see: watches it, where there is one.
+            notes: for what the answer shall say of each image beside its pixels.
+
+        Raises:
+            BadRequest: what came with the request is not what it must be.
+        """
 
     def initialize(self, context: Any) -> None:
         """Load the archive that TorchServe unpacked; on a GPU where there is one, without being told.
@@ -201,9 +211,10 @@ class EngineHandler(ABC):
             if request.stream:
                 self._check_stream(headers)
             film = film_for(request)
-            self.lanes.admit(key, self.sampler(request, film.see if film else None))
+            notes: Notes = {}
+            self.lanes.admit(key, self.sampler(request, film.see if film else None, notes))
             stream = Stream(request, self._settings(request), film) if request.stream and film else None
-            self._open[key] = Admitted(request, film, time.perf_counter(), stream)
+            self._open[key] = Admitted(request, film, notes, time.perf_counter(), stream)
             return None
         except BadRequest as error:
             self.meter.add("rejected")
@@ -213,7 +224,7 @@ class EngineHandler(ABC):
             self.meter.add("failed")
             return failure()
 
-    def _settings(self, request: DiffusionRequest) -> dict[str, Any]:
+    def _settings(self, request: PictureRequest) -> dict[str, Any]:
         return request.settings(self.spec) | {"precision": self.precision}
 
     def _check_stream(self, headers: dict[str, str]) -> None:
@@ -249,7 +260,8 @@ class EngineHandler(ABC):
             if ended.error is not None:
                 raise ended.error
             sampled = time.perf_counter()
-            reply = answer(admitted.request, self._settings(admitted.request), ended, admitted.film)
+            settings = self._settings(admitted.request)
+            reply = answer(admitted.request, settings, ended, admitted.film, admitted.notes)
         except torch.AcceleratorError:
             log.exception("the device is lost until this process ends: the host starts another")
             os._exit(1)
@@ -265,7 +277,7 @@ class EngineHandler(ABC):
             self.meter.add("images", admitted.request.num_samples)
             self.meter.add("queue_seconds", ended.waited)
             self.meter.took(now - admitted.at)
-        return reply if admitted.stream is None else admitted.stream.end(ended, reply)
+        return reply if admitted.stream is None else admitted.stream.end(ended, reply, admitted.notes)
 
     def _give_up(self, key: Hashable) -> Reply:
         admitted = self._open.pop(key)

@@ -86,6 +86,14 @@ class Ranks:
         """Return this rank's part of a global batch."""
         return batch.chunk(self.size)[self.rank]
 
+    def all(self, part: Tensor) -> Tensor:
+        """Return the global batch of which every rank has its part."""
+        if self.size == 1:
+            return part
+        parts = [torch.empty_like(part) for _ in range(self.size)]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
+
     def mean(self, value: Tensor) -> float:
         """Return the mean over the ranks."""
         if self.size > 1:
@@ -206,8 +214,10 @@ class Checkpoint:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
-    def save(self, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write EMA weights and state as of `step` steps done."""
+    def save(
+        self, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, **more: Tensor
+    ) -> None:
+        """Write EMA weights and state as of `step` steps done, and whatever else a resumed run needs."""
         if not self.first:
             return
         run.write_weights(self.directory / "weights.safetensors", ema.state_dict())
@@ -216,5 +226,6 @@ class Checkpoint:
             "model": model.state_dict(),
             "ema": ema.state_dict(),
             "optimizer": optimizer.state_dict(),
+            **more,
         }
         run.save_state(self.directory / "state.pt", state)

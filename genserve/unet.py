@@ -5,12 +5,34 @@ convolutions run on a quarter of the positions: the largest single saving on a C
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 GROUP = 16  # channels a group in GroupNorm
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """The size of a UNet.
+
+    Args:
+        patch: side of the pixel squares folded into channels first, 1 for none.
+        channels: width of each level; between levels the resolution halves.
+        blocks: residual blocks a level, each way.
+        attention: resolutions that carry self-attention.
+        heads: heads of each attention.
+        dropout: in each residual block.
+    """
+
+    patch: int = 2
+    channels: tuple[int, ...] = (64, 128)
+    blocks: int = 1
+    attention: tuple[int, ...] = (7,)
+    heads: int = 4
+    dropout: float = 0.0
 
 
 def zero(module: nn.Conv2d) -> nn.Conv2d:

@@ -5,6 +5,7 @@ import torch
 from genserve.api import DiffusionRequest
 from genserve.diffusion import Sampler, See, guided, sampler_named, watched
 from genserve.noise import Streams
+from genserve.replies import Notes
 from genserve.schedules import levels
 from genserve.torchserve import EngineHandler
 
@@ -14,7 +15,7 @@ class DiffusionHandler(EngineHandler):
 
     Request = DiffusionRequest
 
-    def sampler(self, request: DiffusionRequest, see: See | None) -> Sampler:
+    def sampler(self, request: DiffusionRequest, see: See | None, notes: Notes) -> Sampler:
         """Return the sampler of a resolved request; every image starts from its own stream of noise."""
         n, spec = request.num_samples, self.spec
         noise = Streams(request.seed, request.indices)

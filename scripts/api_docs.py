@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from genserve.api import PIXELS_MAX, WORK_MAX, BadRequest, DiffusionRequest, parse
+from genserve.api import PIXELS_MAX, WORK_MAX, DiffusionRequest
+from genserve.fields import BadRequest, parse
 
 TARGET = Path(__file__).parent.parent / "docs" / "api.md"
 

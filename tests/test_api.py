@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from genserve.api import WORK_MAX, BadRequest, DiffusionRequest, parse
+from genserve.api import WORK_MAX, DiffusionRequest
+from genserve.fields import BadRequest, parse
 from genserve.export import Spec
 
 DIGITS = Spec(

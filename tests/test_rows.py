@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from genserve.api import BadRequest
+from genserve.fields import BadRequest
 from genserve.rows import fields_of
 
 

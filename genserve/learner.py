@@ -1,0 +1,176 @@
+"""A generator on its way to its weights: what its run is told, one step of descent, what is written when.
+
+The loop itself stays in training/train_*.py, in plain sight.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from genserve import run, train
+from genserve.data import AugmentConfig, DataConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """What every training run of a generator is told; saved in config.json beside the weights.
+
+    Args:
+        name: the run is written to OUTPUT/NAME.
+        output: where run directories are.
+        data: the images.
+        augment: augmentation.
+        epochs: passes over the data.
+        max_batches_per_epoch: cut each pass short.
+        batch_size: images a step, summed over ranks.
+        lr: peak learning rate of AdamW.
+        warmup: steps of linear rise; a cosine to 0 follows.
+        betas, weight_decay: of AdamW.
+        grad_clip: largest norm of the gradient.
+        ema_decay: of the weights that are kept, a step.
+        precision: auto (bf16 where the hardware has it), bf16 or fp32.
+        seed: of everything random.
+        sample_every, checkpoint_every: steps between sample grids and between checkpoints.
+        tensorboard: also write TensorBoard files.
+        device: auto, cpu or cuda.
+        threads: CPU threads a process; 0 is torch's own choice.
+    """
+
+    name: str
+    output: str = "runs"
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    epochs: int = 10
+    max_batches_per_epoch: int | None = None
+    batch_size: int = 128
+    lr: float = 1e-3
+    warmup: int = 100
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+    ema_decay: float = 0.9995
+    precision: str = "auto"
+    seed: int = 0
+    sample_every: int = 1000
+    checkpoint_every: int = 500
+    tensorboard: bool = False
+    device: str = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("precision", ("auto", "bf16", "fp32")), ("device", ("auto", "cpu", "cuda"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("epochs", "batch_size", "sample_every", "checkpoint_every", "lr", "grad_clip"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+
+    def batches(self, n_images: int, ranks: train.Ranks) -> int:
+        """Return how many batches an epoch has.
+
+        Raises:
+            ValueError: there are too few images, or the ranks cannot share a batch.
+        """
+        if self.batch_size % ranks.size:
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of the {ranks.size} ranks")
+        per_epoch = min(n_images // self.batch_size, self.max_batches_per_epoch or n_images)
+        if per_epoch < 1:
+            raise ValueError(f"batch_size {self.batch_size} is more than the {n_images} images")
+        return per_epoch
+
+
+class Learner:
+    """A network on its way: the weights that learn, their EMA, the optimiser, and what is written of them.
+
+    Args:
+        model: freshly built.
+        checkpoint: where an earlier part of the run may be; it is taken up from there.
+        total: steps of the whole run.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: GeneratorConfig,
+        checkpoint: train.Checkpoint,
+        ranks: train.Ranks,
+        total: int,
+    ) -> None:
+        from tqdm import tqdm
+
+        self.config, self.checkpoint, self.ranks, self.total = config, checkpoint, ranks, total
+        self.model: nn.Module = model.to(ranks.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), betas=config.betas, weight_decay=config.weight_decay
+        )
+        self.start = 0
+        self.state = checkpoint.resume() or {}
+        if self.state:
+            self.start = self.state["step"]
+            self.model.load_state_dict(self.state["model"])
+            self.ema.load_state_dict(self.state["ema"])
+            self.optimizer.load_state_dict(self.state["optimizer"])
+        self.bar = tqdm(
+            total=total, initial=self.start, disable=not ranks.first, unit="step", dynamic_ncols=True
+        )
+        self._clock, self._logged = time.perf_counter(), self.start
+
+    @property
+    def parameters(self) -> str:
+        """How many, in words."""
+        return f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.2f} M parameters"
+
+    def step(self, step: int, loss: Tensor) -> dict[str, float]:
+        """Descend; return the loss, the learning rate and the norm of the gradient.
+
+        Raises:
+            FloatingPointError: loss or gradient are not finite.
+        """
+        config = self.config
+        lr = train.learning_rate(step, self.total, config.warmup, config.lr)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+        mean_loss = self.ranks.mean(loss.detach())
+        if not torch.isfinite(norm) or not math.isfinite(mean_loss):
+            raise self.diverged(step, f"loss {mean_loss} and gradient norm {norm.item()}")
+        self.optimizer.step()
+        train.update_ema(self.ema, self.model, config.ema_decay, step)
+        return {"loss": mean_loss, "lr": lr, "grad_norm": norm.item()}
+
+    def diverged(self, step: int, what: str) -> FloatingPointError:
+        """Return the error that ends a run which learns nothing any more."""
+        return FloatingPointError(
+            f"{what} at step {step}; a checkpoint in {self.checkpoint.directory} is from before. "
+            f"Try a lower --lr or --precision fp32. {self.config}"
+        )
+
+    def record(self, done: int, values: Callable[[], dict[str, float]]) -> None:
+        """Show progress, and every 50 steps write a line of metrics."""
+        self.bar.update()
+        if done % 50 and done != self.total:
+            return
+        speed = (done - self._logged) * self.config.batch_size / (time.perf_counter() - self._clock)
+        found = values()
+        self.checkpoint.record(
+            done, **found, images=done * self.config.batch_size, images_per_s=round(speed, 1)
+        )
+        self.bar.set_postfix_str(f"loss {found['loss']:.3f}, {speed:.0f} images/s")
+        self._clock, self._logged = time.perf_counter(), done
+
+    def save(self, done: int, picture: Callable[[], bytes], **more: Tensor) -> None:
+        """Write the picture and the checkpoint, each when it is due."""
+        if self.ranks.first and (done % self.config.sample_every == 0 or done == self.total):
+            run.write_atomic(self.checkpoint.directory / "samples.png", picture())
+        if done % self.config.checkpoint_every == 0 or done == self.total:
+            self.checkpoint.save(done, self.model, self.ema, self.optimizer, **more)

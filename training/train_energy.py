@@ -1,0 +1,408 @@
+"""Train an energy: real images in, a run directory out.
+
+    python training/train_energy.py --config training/configs/energy-mnist.yaml      # score matching
+    python training/train_energy.py --config training/configs/energy-mnist-pcd.yaml  # contrastive divergence
+    torchrun --nproc-per-node 2 training/train_energy.py --config ...  # the same curve on two ranks
+
+Recipes: `score_matching` teaches an energy that knows noise levels to denoise (with a trained denoiser as its
+teacher, minutes are enough); `contrastive` is the classic one, which draws its own counter-examples by
+Langevin dynamics from a replay buffer, and takes hours.
+
+Run it again after a kill and it goes on from the last checkpoint, to the weights an unbroken run ends with.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from genserve import data, images, run, train
+from genserve.contrastive import ReplayBuffer, contrastive_loss
+from genserve.diffusion import ddim, denoising_loss, training_sigmas
+from genserve.diffusion import run as sample
+from genserve.energy import Energy, EnergyDenoiser, langevin, mala, slope
+from genserve.learner import GeneratorConfig, Learner
+from genserve.noise import Streams, uniform
+from genserve.schedules import karras
+from genserve.unet import UNetConfig
+
+NO_STEP = 2**62  # whose random numbers no step draws
+READ_SIGMA = 0.3  # the noise level at which an energy that knows noise levels is read
+
+
+@dataclass(frozen=True, kw_only=True)
+class LangevinConfig:
+    """The chains of contrastive divergence.
+
+    Args:
+        steps: of a chain between two looks at the data.
+        step_size: what the gradient is multiplied by.
+        noise_std: of the noise of a step.
+        gradient_max: every component of the gradient is clamped to this.
+        buffer: chains that persist; 0 for short-run chains, which all start from noise.
+        fresh: share of the chains that start from noise again.
+        final_steps: of the chains that a sample grid or a server draws.
+    """
+
+    steps: int = 60
+    step_size: float = 10.0
+    noise_std: float = 0.005
+    gradient_max: float = 0.03
+    buffer: int = 8192
+    fresh: float = 0.05
+    final_steps: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(GeneratorConfig):
+    """One training run; saved in config.json beside the weights.
+
+    Args:
+        recipe: score_matching or contrastive.
+        net: the UNet of score_matching.
+        conditional, label_dropout: as in diffusion, of score_matching.
+        p_mean, p_std: ln sigma ~ N(p_mean, p_std**2) are the noise levels of score_matching.
+        sigma_min, sigma_max: the noise levels between which the model will be sampled.
+        teacher: run directory of a diffusion model of the same net: start from its weights and match its
+            answers instead of clean images.
+        channels: of the convolutions of contrastive.
+        langevin: the chains of contrastive.
+        alpha: weight of the squared energies of contrastive.
+        data_noise: std of the noise on the data of contrastive, so that no picture is a needle.
+        energy_limit: a mean energy beyond this, either way, ends a contrastive run as diverged.
+    """
+
+    name: str = "energy"
+    recipe: str = "score_matching"
+    net: UNetConfig = field(default_factory=UNetConfig)
+    conditional: bool = True
+    label_dropout: float = 0.1
+    p_mean: float = 0.3
+    p_std: float = 1.4
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    teacher: str | None = None
+    channels: tuple[int, ...] = (32, 64, 128, 128)
+    langevin: LangevinConfig = field(default_factory=LangevinConfig)
+    alpha: float = 0.1
+    data_noise: float = 0.005
+    energy_limit: float = 100.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.recipe not in RECIPES:
+            raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}")
+        chains = self.langevin
+        for name, value in (
+            ("p_std", self.p_std),
+            ("energy_limit", self.energy_limit),
+            ("langevin.steps", chains.steps),
+            ("langevin.step_size", chains.step_size),
+            ("langevin.gradient_max", chains.gradient_max),
+        ):
+            if value <= 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if not 0 <= self.label_dropout < 1:
+            raise ValueError(f"label_dropout must be in [0, 1), got {self.label_dropout}")
+        if not 0 <= chains.fresh <= 1:
+            raise ValueError(f"langevin.fresh must be in [0, 1], got {chains.fresh}")
+        if chains.buffer and chains.buffer < self.batch_size:
+            raise ValueError(
+                f"langevin.buffer must be 0 or at least batch_size {self.batch_size}, got {chains.buffer}"
+            )
+
+
+def model_config(config: TrainConfig, dataset: data.ImageSet) -> run.ModelConfig:
+    """Return what it takes to build this energy again."""
+    mean, std = data.mean_and_std(dataset)
+    matching = config.recipe == "score_matching"
+    return run.ModelConfig(
+        family="energy",
+        energy="residual" if matching else "plain",
+        shape=dataset.shape,
+        classes=dataset.classes if matching and config.conditional else (),
+        mean=round(mean, 4),
+        std=round(std, 4),
+        sigma_min=config.sigma_min if matching else 1.0,
+        sigma_max=config.sigma_max if matching else 1.0,
+        net=asdict(config.net) if matching else {"channels": config.channels},
+    )
+
+
+def main(config: TrainConfig) -> None:
+    """Train, from the start or from the last checkpoint."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    ranks = train.join_ranks(config.device)
+    try:
+        fit(config, ranks)
+    finally:
+        train.leave_ranks()
+
+
+def fit(config: TrainConfig, ranks: train.Ranks) -> None:
+    dataset = data.load(config.data, "train")
+    per_epoch = config.batches(len(dataset), ranks)
+    total = config.epochs * per_epoch
+    model = model_config(config, dataset)
+    torch.manual_seed(config.seed)  # of the initial weights
+    energy = model.build()
+    teacher = taught_by(Path(config.teacher), model, energy) if config.teacher else None
+    directory = Path(config.output) / config.name
+    checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
+    learner = Learner(energy, config, checkpoint, ranks, total)
+    x_all, y_all = dataset.x.to(ranks.device), dataset.y.to(ranks.device)
+
+    def batch(step: int) -> tuple[Tensor, Tensor, torch.Generator]:
+        """The whole batch's x_0 and y, and what the rest is drawn from: the same on every rank."""
+        rng = train.generator(config.seed, step, ranks.device)
+        picked = data.batch_indices(len(dataset), config.batch_size, per_epoch, config.seed, step)
+        picked = picked.to(ranks.device)
+        return data.augmented(data.normalise(x_all[picked]), config.augment, rng), y_all[picked], rng
+
+    if ranks.first:
+        tqdm.write(f"{directory}: {len(dataset)} images {model.shape}, {learner.parameters}, {total} steps")
+    RECIPES[config.recipe](config, model, learner, ranks, batch, teacher)
+    learner.bar.close()
+    if ranks.first:
+        write_energies(directory, learner.ema, model, dataset)
+
+
+def write_energies(
+    directory: Path, energy: nn.Module, model: run.ModelConfig, dataset: data.ImageSet, n: int = 10_000
+) -> None:
+    """Write energies.json: quantiles of the energies of the first n training images, to rank others by."""
+    sigma = READ_SIGMA if model.energy == "residual" else 1.0
+    device = next(energy.parameters()).device
+    found = []
+    with torch.no_grad():
+        for part in dataset.x[:n].split(250):
+            x = data.normalise(part.to(device))
+            found.append(energy(x, *at(sigma, x, len(model.classes))).cpu())
+    quantiles = torch.quantile(torch.cat(found).double(), torch.linspace(0, 1, 1001, dtype=torch.float64))
+    run.write_json(
+        directory / "energies.json", {"sigma": sigma, "quantiles": [round(q, 4) for q in quantiles.tolist()]}
+    )
+
+
+def taught_by(directory: Path, model: run.ModelConfig, energy: nn.Module) -> nn.Module:
+    """Return the teacher, and let the energy start from its weights.
+
+    Raises:
+        ValueError: it is another network or knows other images.
+    """
+    other = run.model_config(directory)
+    for name in ("shape", "classes", "mean", "std", "net"):
+        theirs, ours = getattr(other, name), getattr(model, name)
+        if name == "net":
+            theirs, ours = (
+                {k: tuple(v) if isinstance(v, list) else v for k, v in n.items()} for n in (theirs, ours)
+            )
+        if theirs != ours:
+            raise ValueError(f"teacher {directory} has {name} {theirs}, this run {ours}")
+    teacher = run.load_denoiser(directory)
+    energy.residual.load_state_dict(teacher.state_dict())
+    return teacher
+
+
+# ---- recipes -----------------------------------------------------------------------------------------------
+
+Batch = Callable[[int], tuple[Tensor, Tensor, torch.Generator]]
+
+
+def score_matching(
+    config: TrainConfig,
+    model: run.ModelConfig,
+    learner: Learner,
+    ranks: train.Ranks,
+    batch: Batch,
+    teacher: nn.Module | None,
+) -> None:
+    """Teach the denoiser that is in the energy; the gradient goes through the gradient."""
+    parallel = ranks.wrap(EnergyDenoiser(learner.model))
+    autocast = train.precision_of(config.precision, ranks.device)
+    teacher = teacher.to(ranks.device, memory_format=torch.channels_last) if teacher else None
+    no_class = len(model.classes)
+    for step in range(learner.start, learner.total):
+        x_0, y, rng = batch(step)
+        eps = torch.randn(x_0.shape, generator=rng, device=x_0.device)
+        u = torch.rand(len(x_0), generator=rng, device=x_0.device)
+        sigma = training_sigmas(u, config.p_mean, config.p_std)
+        dropped = torch.rand(len(x_0), generator=rng, device=x_0.device) < config.label_dropout
+        y = torch.where(dropped, no_class, y) if no_class else torch.zeros_like(y)
+        mine = [ranks.mine(part) for part in (x_0, sigma, y, eps)]
+        train.seed_dropout(config.seed, step, ranks.rank)
+        with autocast():
+            loss = denoising_loss(parallel, *mine, model.std, teacher).mean()
+        values = learner.step(step, loss)
+
+        def record(
+            values: dict[str, float] = values, x_0: Tensor = x_0, rng: torch.Generator = rng
+        ) -> dict[str, float]:
+            noisy = x_0 + READ_SIGMA * torch.randn(x_0.shape, generator=rng, device=x_0.device)
+            drawn = EnergyDenoiser(learner.ema)(noisy, *at(READ_SIGMA, noisy, no_class))
+            return values | diagnostics(learner.ema, READ_SIGMA, no_class, x_0, drawn, rng)
+
+        learner.record(step + 1, record)
+        learner.save(step + 1, lambda: annealed_grid(learner.ema, model, ranks.device))
+
+
+def contrastive(
+    config: TrainConfig,
+    model: run.ModelConfig,
+    learner: Learner,
+    ranks: train.Ranks,
+    batch: Batch,
+    teacher: nn.Module | None,
+) -> None:
+    """Lower the energy of data, raise that of where Langevin chains go."""
+    if teacher is not None:
+        raise ValueError("teacher is of the recipe score_matching alone")
+    chains = config.langevin
+    parallel = ranks.wrap(learner.model)
+    autocast = train.precision_of(config.precision, ranks.device)
+    buffer = ReplayBuffer(
+        chains.buffer or config.batch_size, model.shape, train.generator(config.seed, NO_STEP, ranks.device)
+    )
+    if learner.state:
+        buffer.x.copy_(learner.state["buffer"])
+    for step in range(learner.start, learner.total):
+        x_0, _, rng = batch(step)
+        x_0 = x_0 + config.data_noise * torch.randn(x_0.shape, generator=rng, device=x_0.device)
+        fresh = chains.fresh if chains.buffer else 1.0
+        chosen, start = buffer.take(len(x_0), fresh, rng)
+
+        def noise(x: Tensor, rng: torch.Generator = rng) -> Tensor:
+            """This rank's part of the whole batch's noise."""
+            whole = (len(x) * ranks.size, *x.shape[1:])
+            return ranks.mine(torch.randn(whole, generator=rng, device=x.device))
+
+        learner.model.requires_grad_(False)
+        negatives = walk(learner.model, ranks.mine(start), chains, chains.steps, noise, autocast)
+        learner.model.requires_grad_(True)
+        buffer.put(chosen, ranks.all(negatives))
+        with autocast():
+            loss, e_data, e_negative = contrastive_loss(parallel, ranks.mine(x_0), negatives, config.alpha)
+        means = {
+            "data": ranks.mean(e_data.detach().mean()),
+            "negatives": ranks.mean(e_negative.detach().mean()),
+        }
+        if beyond := [f"{k} {v:.3g}" for k, v in means.items() if not abs(v) <= config.energy_limit]:
+            raise learner.diverged(
+                step, f"mean energy of {' and of '.join(beyond)}, beyond the limit of {config.energy_limit:g}"
+            )
+        values = learner.step(step, loss)
+
+        def record(
+            values: dict[str, float] = values,
+            x_0: Tensor = x_0,
+            negatives: Tensor = negatives,
+            rng: torch.Generator = rng,
+        ) -> dict[str, float]:
+            return values | diagnostics(learner.model, 1.0, 0, x_0, ranks.all(negatives), rng)
+
+        learner.record(step + 1, record)
+        learner.save(step + 1, lambda: chain_grid(learner.ema, model, chains, ranks.device), buffer=buffer.x)
+
+
+RECIPES = {"score_matching": score_matching, "contrastive": contrastive}
+
+
+# ---- what is looked at -------------------------------------------------------------------------------------
+
+
+def at(sigma: float, x: Tensor, y: int) -> tuple[Tensor, Tensor]:
+    """Return the noise level and the class of every image of x."""
+    return x.new_full((len(x),), sigma), torch.full((len(x),), y, device=x.device)
+
+
+def walk(
+    energy: Energy,
+    x: Tensor,
+    chains: LangevinConfig,
+    steps: int,
+    noise: Callable[[Tensor], Tensor],
+    autocast: Callable,
+) -> Tensor:
+    """Return where Langevin chains from x are after so many steps, (B, C, H, W) in [-1, 1]."""
+    sampler = langevin(
+        x,
+        1.0,
+        torch.zeros(len(x), dtype=torch.long, device=x.device),
+        steps=steps,
+        step_size=chains.step_size,
+        noise_std=chains.noise_std,
+        gradient_max=chains.gradient_max,
+        inside=partial(torch.clamp, min=-1, max=1),
+        noise=noise,
+    )
+    with autocast():
+        return sample(sampler, partial(slope, energy))
+
+
+@torch.no_grad()
+def diagnostics(
+    energy: Energy, sigma: float, y: int, x_data: Tensor, x_negative: Tensor, rng: torch.Generator
+) -> dict[str, float]:
+    """Return mean energies and gradients of data, negatives and noise, their gap, and chain acceptance.
+
+    The gap is between negatives and data. The acceptance is the share of steps from the negatives that a
+    Metropolis test takes, of the length that suits a chain of so many dimensions.
+    """
+    n_batch, shape = len(x_data), x_data.shape
+    x_noise = torch.empty(shape, device=x_data.device).uniform_(-1, 1, generator=rng)
+    found = {}
+    for name, x in (("data", x_data), ("negatives", x_negative), ("noise", x_noise)):
+        seen = slope(energy, x, *at(sigma, x, y))
+        found[f"energy_{name}"] = seen.energy.mean().item()
+        found[f"gradient_{name}"] = seen.gradient.flatten(1).norm(dim=1).mean().item()
+    taken: list[Tensor] = []
+    chain = mala(
+        x_negative,
+        sigma,
+        torch.full((n_batch,), y, device=x_data.device),
+        steps=4,
+        step_size=sigma**2 * math.prod(shape[1:]) ** (-1 / 3),  # Roberts & Rosenthal 1998: the scale of MALA
+        noise=lambda x: torch.randn(x.shape, generator=rng, device=x.device),
+        accepted=taken.append,
+    )
+    sample(chain, partial(slope, energy))
+    found["gap"] = found["energy_negatives"] - found["energy_data"]
+    found["acceptance"] = torch.stack(taken).float().mean().item()
+    return {key: round(value, 5) for key, value in found.items()}
+
+
+def annealed_grid(energy: nn.Module, model: run.ModelConfig, device: torch.device) -> bytes:
+    """Return a PNG of 8 images a class, a column each (64 without classes), the same noise every time."""
+    n_classes = len(model.classes)
+    columns = min(n_classes, 10) or 8
+    y = torch.arange(8 * columns, device=device) % columns * (n_classes > 0)
+    noise = Streams(0, range(len(y)))
+    sigmas = karras(25, model.sigma_min, model.sigma_max)
+    x_t = sigmas[0].item() * noise(torch.empty(len(y), *model.shape, device=device))
+    x_0 = sample(ddim(x_t, sigmas, y, eta=1.0, noise=noise), EnergyDenoiser(energy))
+    return sheet(x_0, columns)
+
+
+def chain_grid(
+    energy: nn.Module, model: run.ModelConfig, chains: LangevinConfig, device: torch.device
+) -> bytes:
+    """Return a PNG of where 64 chains from noise end, the same noise every time."""
+    noise = Streams(0, range(64))
+    x = uniform(noise, torch.empty(64, *model.shape, device=device))
+    return sheet(walk(energy, x, chains, chains.final_steps, noise, train.precision_of("fp32", device)), 8)
+
+
+def sheet(x: Tensor, columns: int) -> bytes:
+    pixels = images.grid(images.to_pixels(x), columns)
+    return images.png(images.enlarge(pixels, max(1, 64 // x.shape[2])))
+
+
+if __name__ == "__main__":
+    train.configure(main, TrainConfig, __doc__.split("\n\n")[0], sys.argv[1:])
