@@ -11,6 +11,9 @@ from genserve.fields import BadRequest
 from genserve.uploads import encoded, is_picture
 
 
+FILES = ("images", "mask")
+
+
 def fields_of(row: dict[str, Any], headers: dict[str, str]) -> tuple[dict[str, Any], bool]:
     """Return one request's fields, and whether their values are text (a form or a query string).
 
@@ -51,7 +54,7 @@ def _explained(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _text(name: str, value: Any) -> str:
     if isinstance(value, (bytes, bytearray)):
-        if is_picture(value):
+        if name in FILES and not value.isascii():
             return encoded(bytes(value))
         return value.decode(errors="replace")
     if isinstance(value, str):

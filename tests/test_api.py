@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from genserve.api import WORK_MAX, DiffusionRequest
-from genserve.fields import BadRequest, parse
 from genserve.export import Spec
+from genserve.fields import BadRequest, parse
 
 DIGITS = Spec(
     name="digits",

@@ -85,10 +85,10 @@ def test_a_row_that_breaks_us_is_a_500_and_nobody_else_notices(
 ) -> None:
     sampler = type(handler).sampler
 
-    def broken(self: Any, request: Any, see: Any) -> Any:
+    def broken(self: Any, request: Any, see: Any, notes: Any) -> Any:
         if request.seed == 13:
             raise RuntimeError("a bug")
-        return sampler(self, request, see)
+        return sampler(self, request, see, notes)
 
     monkeypatch.setattr(type(handler), "sampler", broken)
     replies = ask(handler, MIXED[0], {"seed": 13}, MIXED[1])
