@@ -71,7 +71,7 @@ class PictureRequest(BaseModel, ABC):
     label: Label = field(
         None,
         f"a class by number or name, a list with one for each image, or {NO_CLASS}",
-        "what to draw; where not given, a class drawn for each image; "
+        "what to draw; where not given, a class drawn for each image, or none where pictures are sent; "
         f"`{NO_CLASS}` asks the model without any class",
     )
     format: Literal["png", "json", "npy", "zip", "filmstrip", "gif"] = field(

@@ -113,6 +113,7 @@ class EnergyRequest(PictureRequest):
         walk, sigma = spec.walk, self._sigma(spec, task)
         if task in ("score", "explain"):
             self._refuse(f"{task} takes no step", "steps", "sampler", "step_size", "noise", "eta", "schedule")
+            self._refuse(f"{task} draws nothing and knows no class", "seed", "label")
             return {"sigma": sigma, "steps": 1, "seed": None}  # nothing is drawn
         walks = ("langevin", "mala")
         allowed: tuple[str, ...]

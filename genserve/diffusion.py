@@ -36,7 +36,7 @@ See = Callable[[Query, Any], None]  # is shown a query and its answer, here the 
 
 
 @torch.no_grad()
-def run(sampler: Sampler, model: Model) -> Tensor:
+def run(sampler: Sampler, model: Callable[[Tensor, Tensor, Tensor], Any]) -> Tensor:
     """Drive one sampler to its end and return x_0, (B, C, H, W)."""
     query = next(sampler)
     while True:

@@ -1,24 +1,37 @@
 """Many images of one model: a setting in words, classes in fair shares, batch by batch."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genserve import images
-from genserve.diffusion import SAMPLERS, evaluations, guided, run, sampler_named
+from genserve.diffusion import SAMPLERS, Sampler, evaluations, guided, run, sampler_named
+from genserve.energy import annealed, denoised, langevin, slope
+from genserve.export import FAMILIES, Walk
 from genserve.metrics import Chunks
-from genserve.noise import Streams
+from genserve.noise import Noise, Streams, uniform
 from genserve.run import ModelConfig
 from genserve.schedules import levels
 
-KEYS = {"schedule": str, "guidance": float, "eta": float, "sigma_min": float, "sigma_max": float}
+KEYS = {
+    "diffusion": {"schedule": str, "guidance": float, "eta": float, "sigma_min": float, "sigma_max": float},
+    "energy": {
+        "schedule": str,
+        "eta": float,
+        "sigma_min": float,
+        "sigma_max": float,
+        "step_size": float,
+        "noise": float,
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How images are drawn."""
+    """How images are drawn; of `langevin`, step_size in units of sigma**2 and noise in units of sigma."""
 
     sampler: str
     steps: int
@@ -27,6 +40,14 @@ class Setting:
     eta: float = 0.0
     sigma_min: float
     sigma_max: float
+    step_size: float = 1.0
+    noise: float | None = None
+    gradient_max: float | None = None
+
+    @property
+    def one_level(self) -> bool:
+        """Whether the model knows a single noise level."""
+        return self.sigma_min == self.sigma_max
 
     @property
     def sigmas(self) -> Tensor:
@@ -35,14 +56,17 @@ class Setting:
 
     @property
     def nfe(self) -> int:
-        """Network evaluations an image."""
-        return evaluations(self.sampler, self.steps) * (2 if self.guidance != 1 else 1)
+        """Network evaluations an image; of an energy, each with its gradient."""
+        if self.sampler in SAMPLERS:
+            return evaluations(self.sampler, self.steps) * (2 if self.guidance != 1 else 1)
+        return self.steps + (0 if self.one_level else 1)
 
 
-def setting(text: str, model: ModelConfig) -> Setting:
+def setting(text: str, model: ModelConfig, walk: Walk | None = None) -> Setting:
     """Return what SAMPLER:STEPS[:KEY=VALUE]... names, like dpmpp_2m:12 or ddim:50:schedule=cosine:eta=1.
 
-    Where it names no noise levels, they are the model's.
+    Args:
+        walk: of an energy, what is meant where the setting does not say.
 
     Raises:
         ValueError: it names nothing that this model can do.
@@ -50,20 +74,25 @@ def setting(text: str, model: ModelConfig) -> Setting:
     sampler, _, rest = text.partition(":")
     steps, *pairs = rest.split(":")
     words = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    known = len(words) == len(pairs) and words.keys() <= KEYS.keys()
-    if sampler not in SAMPLERS or not steps.isdecimal() or not known:
+    keys = KEYS[model.family]
+    samplers = ("langevin",) if walk and walk.plain else FAMILIES[model.family]
+    known = len(words) == len(pairs) and words.keys() <= keys.keys()
+    if sampler not in samplers or not steps.isdecimal() or not known:
         raise ValueError(
-            f"a setting is SAMPLER:STEPS[:KEY=VALUE]..., SAMPLER one of {', '.join(SAMPLERS)}, KEY one of "
-            f"{', '.join(KEYS)}; got {text!r}"
+            f"a setting is SAMPLER:STEPS[:KEY=VALUE]..., SAMPLER one of {', '.join(samplers)}, KEY one of "
+            f"{', '.join(keys)}; got {text!r}"
         )
     named: dict[str, Any] = {"sigma_min": model.sigma_min, "sigma_max": model.sigma_max}
-    named |= {key: KEYS[key](value) for key, value in words.items()}
+    if walk:
+        named |= {"step_size": walk.step_size, "noise": walk.noise_std, "gradient_max": walk.gradient_max}
+    named |= {key: keys[key](value) for key, value in words.items()}
     found = Setting(sampler=sampler, steps=int(steps), **named)
     if found.eta and sampler != "ddim":
         raise ValueError(f"eta is ddim's alone, got {text!r}")
     if found.guidance != 1 and not model.classes:
         raise ValueError(f"guidance needs a model with classes, got {text!r}")
-    _ = found.sigmas  # refuses a schedule that does not exist or has fewer levels
+    if not found.one_level:
+        _ = found.sigmas  # refuses a schedule that does not exist or has fewer levels
     return found
 
 
@@ -78,8 +107,8 @@ def fair_classes(n: int, counts: Tensor) -> Tensor:
 
 
 def draw(
-    denoiser: nn.Module,
-    model: ModelConfig,
+    model: nn.Module,
+    config: ModelConfig,
     how: Setting,
     y: Tensor,
     seed: int = 0,
@@ -89,19 +118,36 @@ def draw(
     """Return images 0 to N - 1 of a seed, (N, C, H, W) uint8, as a server would draw and round them.
 
     Args:
-        denoiser: on the device that does the work, in the precision it is to be done in.
+        model: a denoiser or an energy, on the device and in the precision that do the work.
         y: (N,) their classes, n_classes for "no class".
         chunks: shows progress over the batches.
     """
-    device = next(denoiser.parameters()).device
-    sigmas = how.sigmas
+    device = next(model.parameters()).device
+    evaluate = partial(slope, model) if config.family == "energy" else model
     parts = []
     for start in chunks(range(0, len(y), batch_size)):
         y_part = y[start : start + batch_size].to(device)
         noise = Streams(seed, range(start, start + len(y_part)))
-        x_t = sigmas[0].item() * noise(torch.empty(len(y_part), *model.shape, device=device))
-        sampler = sampler_named(how.sampler, x_t, sigmas, y_part, eta=how.eta, noise=noise)
-        if how.guidance != 1:
-            sampler = guided(sampler, how.guidance, len(model.classes))
-        parts.append(torch.from_numpy(images.to_pixels(run(sampler, denoiser))).permute(0, 3, 1, 2))
+        shape = torch.empty(len(y_part), *config.shape, device=device)
+        x_0 = run(_sampler(config, how, shape, y_part, noise), evaluate)
+        parts.append(torch.from_numpy(images.to_pixels(x_0)).permute(0, 3, 1, 2))
     return torch.cat(parts)
+
+
+def _sampler(config: ModelConfig, how: Setting, shape: Tensor, y: Tensor, noise: Noise) -> Sampler:
+    walk: dict[str, Any] = {"step_size": how.step_size, "noise_std": how.noise, "noise": noise}
+    if how.one_level:
+        walk |= {"steps": how.steps, "gradient_max": how.gradient_max or torch.inf}
+        return langevin(uniform(noise, shape), how.sigma_max, y, inside=_clamped, **walk)
+    sigmas = how.sigmas
+    x_t = sigmas[0].item() * noise(shape)
+    if how.sampler == "langevin":
+        return annealed(x_t, sigmas, y, **walk)
+    sampler = sampler_named(how.sampler, x_t, sigmas, y, eta=how.eta, noise=noise)
+    if config.family == "energy":
+        return denoised(sampler)
+    return guided(sampler, how.guidance, len(config.classes)) if how.guidance != 1 else sampler
+
+
+def _clamped(x: Tensor) -> Tensor:
+    return x.clamp(-1, 1)

@@ -126,11 +126,9 @@ def export(directory: Path, out: Path) -> Spec:
     """
     trained = run.load_model(directory)
     model = run.model_config(directory)
-    serving_file = directory / "serving.json"
-    serving = json.loads(serving_file.read_text()) if serving_file.is_file() else {}
-    walk = serving.pop("walk", {})
+    serving = serving_of(directory)
     if model.family == "energy":
-        serving = {"walk": Walk(**_walk(directory, model) | walk)} | _usual(model) | serving
+        serving["walk"] = walk_of(directory)
     spec = Spec(
         name=directory.name,
         family=model.family,
@@ -151,17 +149,31 @@ def export(directory: Path, out: Path) -> Spec:
     return spec
 
 
-def _usual(model: run.ModelConfig) -> dict[str, Any]:
-    """Return the sampler of an energy whose run says nothing of it."""
-    return (
-        {"sampler": "langevin"} if model.energy == "plain" else {"sampler": "ddim", "eta": 1.0, "steps": 25}
-    )
+def serving_of(directory: Path) -> dict[str, Any]:
+    """Return what a run is served with: its serving.json, on top of what suits its kind.
+
+    Raises:
+        FileNotFoundError, ValueError: as `run.model_config`.
+    """
+    model, path = run.model_config(directory), directory / "serving.json"
+    usual: dict[str, Any] = {"sampler": "dpmpp_2m", "steps": 18}
+    if model.family == "energy":
+        usual = {"sampler": "ddim", "eta": 1.0, "steps": 25}
+        if model.energy == "plain":
+            steps = run.read_config(directory)["train"]["langevin"]["final_steps"]
+            usual = {"sampler": "langevin", "steps": steps}
+    return usual | (json.loads(path.read_text()) if path.is_file() else {})
 
 
-def _walk(directory: Path, model: run.ModelConfig) -> dict[str, Any]:
-    """Return how a run's energy was walked on in training, and the energies of its images."""
+def walk_of(directory: Path) -> Walk:
+    """Return how a run's energy is walked on: as in training, but for what serving.json says.
+
+    Raises:
+        FileNotFoundError, ValueError: as `run.model_config`.
+    """
+    model = run.model_config(directory)
     energies_file = directory / "energies.json"
-    read: dict[str, Any] = {"sigma": 0.3, "quantiles": []}
+    read: dict[str, Any] = {"sigma": 1.0 if model.energy == "plain" else 0.5, "quantiles": []}
     if energies_file.is_file():
         read = json.loads(energies_file.read_text())
     found: dict[str, Any] = {
@@ -177,7 +189,7 @@ def _walk(directory: Path, model: run.ModelConfig) -> dict[str, Any]:
             "refine_step_size": chains["step_size"],
             "restore_sigma": 1.0,
         }
-    return found
+    return Walk(**found | serving_of(directory).get("walk", {}))
 
 
 @contextmanager

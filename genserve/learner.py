@@ -150,9 +150,10 @@ class Learner:
 
     def diverged(self, step: int, what: str) -> FloatingPointError:
         """Return the error that ends a run which learns nothing any more."""
+        lr = train.learning_rate(step, self.total, self.config.warmup, self.config.lr)
         return FloatingPointError(
-            f"{what} at step {step}; a checkpoint in {self.checkpoint.directory} is from before. "
-            f"Try a lower --lr or --precision fp32. {self.config}"
+            f"{what} at step {step}, lr {lr:.2g}; a checkpoint in {self.checkpoint.directory} is from "
+            f"before. Try a lower --lr or --precision fp32. {self.config}"
         )
 
     def record(self, done: int, values: Callable[[], dict[str, float]]) -> None:

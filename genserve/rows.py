@@ -10,7 +10,6 @@ from typing import Any
 from genserve.fields import BadRequest
 from genserve.uploads import encoded, is_picture
 
-
 FILES = ("images", "mask")
 
 

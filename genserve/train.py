@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import sys
+from argparse import HelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -45,6 +46,16 @@ def flags(argv: list[str]) -> list[str]:
     """Return the command line with underscores for the dashes inside flag names: --a-b is --a_b."""
     words = [word.partition("=") if word.startswith("--") else ("", "", word) for word in argv]
     return [name.replace("-", "_").replace("__", "--", 1) + equals + value for name, equals, value in words]
+
+
+def help_formatter() -> type[HelpFormatter]:
+    """Return what shows a program's docstring as it is written, and defaults behind the flags."""
+    from jsonargparse import DefaultHelpFormatter
+
+    class Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+        pass
+
+    return Help
 
 
 def configure(

@@ -48,24 +48,24 @@ def answering(
     if request.task in ("refine", "score", "explain"):
         slope = yield Query(x, level(read_at, x), nobody)
         if request.task != "refine":
-            _note(slope, walk, notes)
+            _note(slope, walk, notes, ranked=read_at == walk.read_sigma)
             return heat(x, slope.gradient) if request.task == "explain" else x
-        _note(slope, walk, notes, "_before")
+        _note(slope, walk, notes, "_before", ranked=read_at == walk.read_sigma)
     noise = Streams(_set(request.seed), request.indices)
     if request.task == "refine" or walk.plain:
         x = yield from _at_one_level(request, spec, x, keep, y, see, noise)
     else:
         x = yield from _from_noise(request, spec, x, keep, y, see, noise)
     slope = yield Query(x, level(read_at, x), nobody)
-    _note(slope, walk, notes)
+    _note(slope, walk, notes, ranked=read_at == walk.read_sigma)
     return x
 
 
-def _note(slope: Slope, walk: Walk, notes: Notes, when: str = "") -> None:
-    """Write down energies and ranks, for JSON and headers."""
+def _note(slope: Slope, walk: Walk, notes: Notes, when: str = "", *, ranked: bool) -> None:
+    """Write down energies, for JSON and headers; and ranks, where the training images were read like that."""
     energies = [round(e, 4) for e in slope.energy.tolist()]
     notes[f"energy{when}"] = energies
-    if walk.energies:
+    if walk.energies and ranked:
         notes[f"rank{when}"] = [walk.rank(e) for e in energies]
 
 

@@ -1,29 +1,65 @@
-"""Write docs/api.md from genserve/api.py: `python scripts/api_docs.py`. A test compares the two."""
+"""Write docs/api.md from the requests in genserve: `python scripts/api_docs.py`. A test compares the two."""
 
 from pathlib import Path
 
-from genserve.api import PIXELS_MAX, WORK_MAX, DiffusionRequest
+from genserve.api import PIXELS_MAX, WORK_MAX, DiffusionRequest, PictureRequest
+from genserve.api_energy import EnergyRequest
 from genserve.fields import BadRequest, parse
 
 TARGET = Path(__file__).parent.parent / "docs" / "api.md"
 
-HEAD = """<!-- Made by scripts/api_docs.py from genserve/api.py: edit there. -->
+HEAD = """<!-- Made by scripts/api_docs.py from genserve/api.py and genserve/api_energy.py: edit there. -->
 # The API of a server
 
 Addresses: predictions on port 8080, management on 8081, metrics on 8082, all on loopback; in the container, predictions and
 metrics on every interface.
 
-## `POST /predictions/diffusion`
+## `POST /predictions/diffusion`, `POST /predictions/energy`
 
 Fields go in a JSON body (`Content-Type: application/json`), a form, or multipart. `GET /diffusion/predict?num_samples=4&seed=1`
 takes the same fields as a query string (TorchServe does not show a query string of `/predictions` to a model). JSON values have
 their JSON types; form and query values are text, a list is `1,2,3`. Every field is optional: no body at all gives a grid of 16.
 
+Both take:
+
 | field | default | allowed | meaning |
 |---|---|---|---|
 """
 
+TABLE = """
+| field | default | allowed | meaning |
+|---|---|---|---|
+"""
+
+DIFFUSION = """
+A diffusion model also takes:
+"""
+
+ENERGY = """
+An energy also takes:
+"""
+
 TAIL = f"""
+### What an energy is asked
+
+| `task` | what happens | answer |
+|---|---|---|
+| `sample` | draws from noise, with a diffusion sampler on the energy's gradient or by Langevin dynamics | pictures |
+| `score` | one look at each picture at noise level `sigma`, without a class | JSON: `energy`, and `rank`, the share of training images of a lower energy; 1 is more than any |
+| `refine` | walks from the pictures, at noise level `sigma`, downhill or with `noise` | pictures; energies before and after |
+| `restore` | with a `mask`, fills what is black in it and keeps what is white; without, takes pictures for ones with noise of `sigma` and removes it | pictures |
+| `explain` | one look; red where a brighter pixel would raise the energy, blue where it would lower it | pictures in colour |
+
+Pictures are sent as base64 in a JSON body (`images`: one or a list, `data:` URLs too), as a file in multipart (`-F images=@seven.png`; the host keeps
+one file of a name), or as the whole body (`--data-binary @seven.png`, with the other fields in the query of `/energy/predict`). They must have the
+model's size; colour is turned to gray where the model is gray; transparent ones are refused. `POST /explanations/energy` is the task `explain`.
+
+Every answer carries the energies of its pictures at the model's own level (`score`, `refine` and `explain`: at `sigma`), in JSON and in the headers `X-Energy`
+and `X-Rank` (`refine`: `X-Energy-Before`, `X-Rank-Before` too). Energies of one model and one `sigma` compare with each other; nothing else does. A reading is
+one evaluation, counted in `X-NFE`; an evaluation of an energy includes its gradient.
+
+### Limits
+
 Further limits: images x network evaluations of one request at most {WORK_MAX:,} (`heun` takes 2 `steps` - 1, guidance doubles);
 an answer at most {PIXELS_MAX:,} values, `scale` and frames included.
 
@@ -39,7 +75,7 @@ at most 1 of 255 in any pixel, and none at all in bf16 on a CPU. A retry is safe
 | `format` | content type | body |
 |---|---|---|
 | `png` | `image/png` | one grid, rows of `columns`, 2 pixels apart |
-| `json` | `application/json` | `{{"images": [{{"index", "seed", "label", "png"}}], "seed", "nfe", "settings"}}`, `png` in base64 |
+| `json` | `application/json` | `{{"images": [{{"index", "seed", "label", "png"}}], "seed", "nfe", "settings"}}`, `png` in base64; of an energy also "energy" and "rank" |
 | `npy` | `application/x-npy` | uint8 (N, H, W, C) |
 | `zip` | `application/zip` | one PNG an image, `00001.png` is index 0 |
 | `filmstrip` | `image/png` | a row an image: up to nine noise levels, then the picture; x_t / sqrt(1 + sigma^2), as the papers draw it |
@@ -73,7 +109,7 @@ What is wrong with a request is status 400 and one JSON object, for example for 
 {{example}}
 ```
 
-A body above 65,536 bytes is 413; a full queue, or a model without workers, 503; a fault of the server 500 with the same
+A body above 262,144 bytes is 413; a full queue, or a model without workers, 503; a fault of the server 500 with the same
 object and an empty `field`; a request that is not done after 600 s (`deadline` in `handlers/*.yaml`) 504. A bad request costs its neighbours in the batch nothing.
 """
 
@@ -82,18 +118,26 @@ def default(value: object) -> str:
     return "" if value is None else f"`{value}`"
 
 
-def page() -> str:
-    """Return the whole page."""
-    rows = []
-    for name, field in DiffusionRequest.model_fields.items():
+def rows(kind: type[PictureRequest], common: bool) -> str:
+    """Return the rows of the fields that a request shares with all others, or has for itself."""
+    found = []
+    for name, field in kind.model_fields.items():
+        if (name in PictureRequest.model_fields and name != "task") != common:
+            continue
         extra = field.json_schema_extra
         assert isinstance(extra, dict)
-        rows.append(f"| `{name}` | {default(field.default)} | {extra['allowed']} | {field.description} |\n")
+        found.append(f"| `{name}` | {default(field.default)} | {extra['allowed']} | {field.description} |\n")
+    return "".join(found)
+
+
+def page() -> str:
+    """Return the whole page."""
     try:
         parse(DiffusionRequest, {"num_samples": 65}, False)
     except BadRequest as error:
         example = error.body().decode()
-    return HEAD + "".join(rows) + TAIL.replace("{example}", example)
+    special = DIFFUSION + TABLE + rows(DiffusionRequest, False) + ENERGY + TABLE + rows(EnergyRequest, False)
+    return HEAD + rows(DiffusionRequest, True) + special + TAIL.replace("{example}", example)
 
 
 if __name__ == "__main__":

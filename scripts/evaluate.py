@@ -7,7 +7,8 @@
     python scripts/evaluate.py --images drawn/              PNGs, with a folder a class or without
 
 A setting is SAMPLER:STEPS[:KEY=VALUE]..., SAMPLER one of ddim, ddpm, heun, dpmpp_2m, KEY one of schedule,
-guidance, eta (of ddim), sigma_min, sigma_max.
+guidance, eta (of ddim), sigma_min, sigma_max. An energy also takes SAMPLER langevin, KEY step_size or noise
+of it, and no guidance. Without any setting: as the run is served.
 
 The columns, in the features of --classifier, against the whole training set:
 
@@ -24,7 +25,6 @@ whatever --n and --batch-size are. Classes come as often as in the training set:
 distance. Without the training images below --data, FD is still there, from moments the classifier carries.
 """
 
-import argparse
 import pickle
 import sys
 import time
@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -44,8 +44,10 @@ from tqdm import tqdm
 from genserve import data, images, metrics, run, train
 from genserve.data import DataConfig
 from genserve.draw import draw, fair_classes, setting
+from genserve.export import serving_of, walk_of
 from genserve.forward import PRECISIONS
 from genserve.reference import Reference
+from genserve.train import help_formatter
 
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
 RELEASES = "github.com/toshas/torch-fidelity/releases"
@@ -58,7 +60,7 @@ class Evaluation:
     """what to measure
 
     Args:
-        run: run directory of a diffusion model.
+        run: run directory of a diffusion model or of an energy.
         settings: SAMPLER:STEPS[:KEY=VALUE]..., as above; a row of the table each.
         n: images a setting. Few images look worse than they are: 10,000 is what numbers are quoted with.
         seed: of the noise.
@@ -76,7 +78,7 @@ class Evaluation:
     """
 
     run: Path = Path("weights/diffusion-mnist")
-    settings: tuple[str, ...] = ("ddim:25:eta=1",)  # as the shipped model is served
+    settings: tuple[str, ...] = ()
     n: int = 10_000
     seed: int = 0
     unconditional: bool = False
@@ -212,20 +214,28 @@ def given(config: Evaluation, reference: Reference) -> Iterator[Row]:
     yield config.images.name, x, y, {}
 
 
+def served(directory: Path) -> str:
+    """Return the setting with which a run is served."""
+    how = serving_of(directory)
+    return f"{how['sampler']}:{how['steps']}" + (f":eta={how['eta']:g}" if how.get("eta") else "")
+
+
 def drawn(config: Evaluation, reference: Reference, device: torch.device) -> Iterator[Row]:
     """Yield the images of each setting."""
     model = run.model_config(config.run)
     if model.shape != reference.shape or model.classes not in ((), reference.classes):
         raise ValueError(f"{config.run} draws other images than {config.classifier} knows")
-    settings = [setting(text, model) for text in config.settings]  # all, before the first takes its minutes
-    denoiser = run.load_denoiser(config.run).to(device, memory_format=torch.channels_last)
-    denoiser = denoiser.to(PRECISIONS[config.precision])
+    texts = config.settings or (served(config.run),)
+    walk = walk_of(config.run) if model.family == "energy" else None
+    settings = [setting(text, model, walk) for text in texts]  # all, before the first takes its minutes
+    drawer = run.load_model(config.run).to(device, memory_format=torch.channels_last)
+    drawer = drawer.to(PRECISIONS[config.precision])
     fair = fair_classes(config.n, reference.stats.class_counts)
     unconditional = config.unconditional or not model.classes
     y = torch.full_like(fair, len(model.classes)) if unconditional else fair
-    for text, how in zip(config.settings, settings, strict=True):
+    for text, how in zip(texts, settings, strict=True):
         clock = time.perf_counter()
-        x = draw(denoiser, model, how, y, config.seed, config.batch_size, bar(text))
+        x = draw(drawer, model, how, y, config.seed, config.batch_size, bar(text))
         speed = config.n / (time.perf_counter() - clock)
         yield text, x, None if unconditional else y, {"nfe": how.nfe, "images_per_s": round(speed, 1)}
 
@@ -277,17 +287,11 @@ def main(config: Evaluation) -> None:
     print(table(rows), *notes, f"{config.output} holds the numbers; pictures are beside it", sep="\n")
 
 
-class Help(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Leaves the examples above as they are."""
-
-
 def command_line(argv: list[str]) -> Evaluation:
     """Return what the flags ask for; dashes and underscores are alike."""
-    parser = ArgumentParser(description=__doc__, formatter_class=Help)
+    parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
     parser.add_class_arguments(Evaluation, nested_key=None, skip={"settings", "unconditional"})
-    parser.add_argument(
-        "--settings", nargs="+", default=list(Evaluation.settings), metavar="SETTING", help="a row each"
-    )
+    parser.add_argument("--settings", nargs="+", default=[], metavar="SETTING", help="a row each")
     parser.add_argument("--unconditional", action="store_true", help="ask for no class")
     return Evaluation(**vars(parser.parse_args(train.flags(argv))))
 

@@ -43,11 +43,11 @@ class GenerateConfig:
         run: a run directory, such as weights/diffusion-mnist, to draw from without a server.
         seed: names the pictures; drawn where not given, kept where the folder has one.
         label: class by number or name; anything where not given.
-        sampler: ddim, ddpm, heun or dpmpp_2m; the model's best where not given.
+        sampler: ddim, ddpm, heun, dpmpp_2m, or langevin of an energy; the model's best where not given.
         steps: of the sampler; the model's best where not given.
         eta: fresh noise of ddim, 0 to 1; the model's best where no sampler is given either, else 0.
         schedule: karras, linear, cosine or offset_cosine; the model's best where not given.
-        guidance: weight of the class.
+        guidance: weight of the class, of a diffusion model.
         scale: enlargement of every pixel.
         rgb: write three channels where the model has one, as tools that compare pictures want them.
     """
@@ -155,10 +155,12 @@ def from_run(directory: Path) -> Draw:
 
     sys.path.insert(0, str(Path(__file__).parent.parent / "handlers"))
     from diffusion_handler import DiffusionHandler
+    from energy_handler import EnergyHandler
 
     from genserve.export import export
+    from genserve.run import model_config
 
-    handler = DiffusionHandler()
+    handler = {"diffusion": DiffusionHandler, "energy": EnergyHandler}[model_config(directory).family]()
     handler.version = "local"
     with tempfile.TemporaryDirectory() as folder:
         export(directory, Path(folder))

@@ -11,16 +11,27 @@ from genserve.export import export
 
 
 def diffusion_handler(folder: Path, *, continuous: bool, budget: int, lanes: int) -> Any:
-    """Return the handler of the shipped model, loaded from an archive's files in `folder`."""
+    """Return the handler of the shipped diffusion model, loaded from an archive's files in `folder`."""
+    handler = new("diffusion_handler", "DiffusionHandler")
     export(ROOT / "weights" / "diffusion-mnist", folder)
-    found = importlib.util.spec_from_file_location(
-        "diffusion_handler", ROOT / "handlers" / "diffusion_handler.py"
-    )
+    handler.continuous = continuous
+    handler.load(folder, torch.device("cpu"), budget, lanes)
+    return handler
+
+
+def energy_handler(folder: Path, run: str = "energy-mnist", *, precision: str = "auto") -> Any:
+    """Return the handler of a shipped energy, loaded from an archive's files in `folder`."""
+    handler = new("energy_handler", "EnergyHandler")
+    export(ROOT / "weights" / run, folder)
+    handler.load(folder, torch.device("cpu"), budget=8, lanes=2, precision=precision)
+    return handler
+
+
+def new(name: str, kind: str) -> Any:
+    """Return a handler of a file in handlers/."""
+    found = importlib.util.spec_from_file_location(name, ROOT / "handlers" / f"{name}.py")
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
-    handler = module.DiffusionHandler()
-    handler.continuous = continuous
-    handler.load(folder, torch.device("cpu"), budget, lanes)
-    return handler
+    return getattr(module, kind)()

@@ -33,7 +33,7 @@ from genserve.schedules import karras
 from genserve.unet import UNetConfig
 
 NO_STEP = 2**62  # whose random numbers no step draws
-READ_SIGMA = 0.3  # the noise level at which an energy that knows noise levels is read
+READ_SIGMA = 0.5  # the noise level at which an energy that knows noise levels is read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +98,8 @@ class TrainConfig(GeneratorConfig):
         super().__post_init__()
         if self.recipe not in RECIPES:
             raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}")
+        if self.teacher is not None and self.recipe != "score_matching":
+            raise ValueError("teacher is of the recipe score_matching alone")
         chains = self.langevin
         for name, value in (
             ("p_std", self.p_std),
@@ -262,8 +264,6 @@ def contrastive(
     teacher: nn.Module | None,
 ) -> None:
     """Lower the energy of data, raise that of where Langevin chains go."""
-    if teacher is not None:
-        raise ValueError("teacher is of the recipe score_matching alone")
     chains = config.langevin
     parallel = ranks.wrap(learner.model)
     autocast = train.precision_of(config.precision, ranks.device)

@@ -4,14 +4,13 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import program
 import pytest
 import torch
-import yaml
 from torch import Tensor
 
 from genserve import run
@@ -35,41 +34,7 @@ SETTINGS = {
 }
 
 
-def start(directory: Path, name: str, *flags: str, ranks: int = 1, **settings) -> subprocess.Popen[str]:
-    """Start the program in the background, as a user would."""
-    config = directory / f"{name}.yaml"
-    config.write_text(yaml.safe_dump(SETTINGS | {"name": name, "output": str(directory / "runs")} | settings))
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command = [
-        sys.executable,
-        *(torchrun if ranks > 1 else []),
-        str(PROGRAM),
-        "--config",
-        str(config),
-        *flags,
-    ]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=directory, **pipes)
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for a program that must succeed and return what it said."""
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    return output
-
-
-def fail(process: subprocess.Popen[str]) -> str:
-    """Wait for a program that must fail and return what it said."""
-    output, _ = process.communicate()
-    assert process.returncode not in (0, None), output
-    return output
-
-
-def curve(directory: Path, name: str) -> list[dict[str, float]]:
-    """Return the metrics of a run, apart from the speed, which no two runs share."""
-    records = run.read_metrics(directory / "runs" / name)
-    return [{key: value for key, value in record.items() if key != "images_per_s"} for record in records]
+start = partial(program.start, PROGRAM, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +52,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert killed.returncode == -signal.SIGKILL  # and not at its own end
     assert len(run.read_metrics(directory / "runs/killed")) < 3
     again = start(directory, "killed")
-    finish(unbroken)
-    output = finish(again)
+    program.finish(unbroken)
+    output = program.finish(again)
     assert " 0/138" not in output  # it went on, it did not begin again
     return directory
 
@@ -97,8 +62,8 @@ def test_a_killed_run_ends_as_an_unbroken_one(runs: Path):
     """Exactly: the same weights, bit for bit, and the same curve, with dropout and augmentation at work."""
     weights = [(runs / "runs" / name / "weights.safetensors").read_bytes() for name in ("unbroken", "killed")]
     assert weights[0] == weights[1]
-    assert curve(runs, "unbroken") == curve(runs, "killed")
-    assert [record["step"] for record in curve(runs, "killed")] == [50, 100, 138]
+    assert program.curve(runs, "unbroken") == program.curve(runs, "killed")
+    assert [record["step"] for record in program.curve(runs, "killed")] == [50, 100, 138]
     left = {path.name for path in (runs / "runs/unbroken").iterdir()}
     assert left == {"config.json", "weights.safetensors", "state.pt", "metrics.jsonl", "samples.png"}
 
@@ -123,16 +88,16 @@ def test_what_is_wrong_is_named(runs: Path):
     before = (runs / "runs/unbroken/weights.safetensors").read_bytes()
     key = start(runs, "key", learning_rate=1.0)
     flag = start(runs, "flag", "--learning-rate=1")
-    assert "learning_rate" in fail(key)
-    assert "learning_rate" in fail(flag)
+    assert "learning_rate" in program.fail(key)
+    assert "learning_rate" in program.fail(flag)
     other = start(runs, "unbroken", "--net.dropout=0.2", "--lr=1e-3")
     huge = start(runs, "huge", "--lr=1e30")
-    refusal = fail(other).splitlines()[-1]
+    refusal = program.fail(other).splitlines()[-1]
     assert refusal.startswith("error: ")
     assert "holds another run" in refusal
     assert "lr was 0.003, is 0.001" in refusal
     assert (runs / "runs/unbroken/weights.safetensors").read_bytes() == before
-    message = fail(huge).splitlines()[-1]
+    message = program.fail(huge).splitlines()[-1]
     # Adam's first step is as long as its rate, 1e30 / 20; the next forward pass leaves float32 behind
     assert re.match(r"error: loss (nan|inf) and gradient norm (nan|inf) at step 1, ", message)
     assert "lr=1e+30" in message  # the configuration
@@ -147,9 +112,9 @@ def test_two_ranks_draw_the_curve_of_one(runs: Path):
     """
     same = {"epochs": 2, "max_batches_per_epoch": 30, "net": SETTINGS["net"] | {"dropout": 0.0}}
     one, two = start(runs, "one", **same), start(runs, "two", ranks=2, **same)
-    finish(one)
-    finish(two)
-    single, double = curve(runs, "one"), curve(runs, "two")
+    program.finish(one)
+    program.finish(two)
+    single, double = program.curve(runs, "one"), program.curve(runs, "two")
     assert [record["step"] for record in double] == [50, 60]
     for key in ("loss", "grad_norm", "lr", "images"):
         assert [r[key] for r in double] == pytest.approx([r[key] for r in single], rel=1e-4)

@@ -1,0 +1,157 @@
+"""Measure how well an energy tells the unfamiliar from what it learnt, by the energy alone.
+
+    python scripts/detect.py                                 the shipped energy at the level it is read at
+    python scripts/detect.py --sigmas 0.05 0.1 0.3 0.5 1     which noise level tells best?
+    python scripts/detect.py --run weights/energy-mnist-pcd
+
+For each set of unfamiliar pictures, the AUROC: how often one of them has more energy than a held-out picture
+of what was learnt; 1 is perfect, 0.5 is chance. The sets:
+
+    uniform, gaussian, faint    noise: uniform over the range; of the data's mean and std; std 0.3 on pictures
+    inverted, rotated           held-out pictures with black and white swapped; turned by a quarter
+    shifted, blurred            moved by 8 pixels; averaged over 5 x 5
+    shuffled, mixed             their 7 x 7 patches in another order; the mean of two
+    CIFAR-10, gray              photographs, cut to size, where they are below --data
+    Fashion-MNIST               clothes, where they are below --data
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jsonargparse import ArgumentParser
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from genserve import data, run, train
+from genserve.data import DataConfig
+from genserve.export import walk_of
+from genserve.train import help_formatter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """What to measure.
+
+    Args:
+        run: run directory of an energy.
+        sigmas: noise levels to read it at; none is the one it is served with.
+        n: held-out pictures, and of each unfamiliar set.
+        data: where the data sets are.
+        batch_size: pictures read together.
+        threads: CPU threads; 0 is torch's own choice.
+        output: JSON file of the table.
+    """
+
+    run: Path = Path("weights/energy-mnist")
+    sigmas: tuple[float, ...] = ()
+    n: int = 2000
+    data: Path = Path("data")
+    batch_size: int = 250
+    threads: int = 0
+    output: Path = Path("out/detection.json")
+
+    def __post_init__(self) -> None:
+        if self.n < 2 or self.batch_size < 1:
+            raise ValueError(f"n must be at least 2 and batch_size 1, got {self.n} and {self.batch_size}")
+        if any(sigma <= 0 for sigma in self.sigmas):
+            raise ValueError(f"sigmas must be above 0, got {self.sigmas}")
+
+
+def unfamiliar(known: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+    """Return sets of pictures unlike the known ones, (N, C, H, W) in [-1, 1], some made of those."""
+    noise = partial(torch.randn, known.shape, generator=rng)
+    h, w = known.shape[2] // 4, known.shape[3] // 4
+    patches = F.unfold(known, (h, w), stride=(h, w))  # (N, C h w, 16)
+    order = torch.rand(len(known), 1, patches.shape[2], generator=rng).argsort(-1).expand_as(patches)
+    return {
+        "uniform noise": torch.empty_like(known).uniform_(-1, 1, generator=rng),
+        "gaussian noise": (known.mean() + known.std() * noise()).clamp(-1, 1),
+        "faint noise": (known + 0.3 * noise()).clamp(-1, 1),
+        "inverted": -known,
+        "rotated": known.rot90(1, (2, 3)),
+        "shifted": known.roll(8, dims=3),
+        "blurred": F.avg_pool2d(F.pad(known, (2, 2, 2, 2), mode="replicate"), 5, stride=1),
+        "shuffled": F.fold(patches.gather(2, order), known.shape[2:], (h, w), stride=(h, w)),
+        "mixed": (known + known.roll(1, dims=0)) / 2,
+    }
+
+
+def other_sets(shape: tuple[int, int, int], root: Path, n: int) -> Iterator[tuple[str, Tensor]]:
+    """Yield what is below the root and is something else, as pictures of this shape."""
+    for name, title in (("fashion-mnist", "Fashion-MNIST"), ("cifar10", "CIFAR-10")):
+        config = DataConfig(name=name, root=str(root), size=shape[1], channels=shape[0], download=False)
+        try:
+            found = data.load(config, "test")
+        except FileNotFoundError:
+            folder = root / "cifar10-jpeg"
+            if name != "cifar10" or not folder.is_dir():
+                continue
+            folder_config = DataConfig(name="folder", root=str(folder), size=shape[1], channels=shape[0])
+            found = data.load(folder_config, "test")
+        yield title, data.normalise(found.x[torch.arange(n) * len(found) // n])
+
+
+@torch.no_grad()
+def energies(energy: nn.Module, x: Tensor, sigma: float, no_class: int, batch_size: int, what: str) -> Tensor:
+    """Return the energy of each picture, (N,)."""
+    parts = tqdm(x.split(batch_size), desc=f"{what}, sigma {sigma:g}", leave=False)
+    return torch.cat(
+        [energy(p, p.new_full((len(p),), sigma), torch.full((len(p),), no_class)) for p in parts]
+    )
+
+
+def main(config: Detection) -> None:
+    """Read the energies and compare them."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    model = run.model_config(config.run)
+    if model.family != "energy":
+        raise ValueError(f"{config.run} is a run of the family {model.family}; energies are wanted")
+    energy = run.load_model(config.run)
+    learnt = run.read_config(config.run)["train"]["data"] | {"root": str(config.data), "download": False}
+    known = data.load(DataConfig(**learnt), "test")
+    picked = torch.arange(config.n) * len(known) // config.n
+    x = data.normalise(known.x[picked])
+    sets = unfamiliar(x, torch.Generator().manual_seed(0)) | dict(
+        other_sets(model.shape, config.data, config.n)
+    )
+    sigmas = config.sigmas or (walk_of(config.run).read_sigma,)
+    read: Callable[[Tensor, float, str], Tensor] = lambda x, sigma, what: energies(  # noqa: E731
+        energy, x, sigma, len(model.classes), config.batch_size, what
+    )
+    rows: dict[str, list[float]] = {name: [] for name in ("held-out", *sets)}
+    for sigma in sigmas:
+        inside = read(x, sigma, "held-out")
+        rows["held-out"].append(inside.mean().item())
+        truth = torch.cat([torch.zeros(len(x)), torch.ones(len(x))])
+        for name, other in sets.items():
+            outside = read(other, sigma, name)
+            rows[name].append(float(roc_auc_score(truth, torch.cat([inside, outside]))))
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    run.write_json(config.output, {"source": str(config.run), "n": config.n, "sigmas": sigmas, "rows": rows})
+    print("AUROC".ljust(18) + "".join(f"sigma {sigma:g}".rjust(12) for sigma in sigmas))
+    for name, values in rows.items():
+        if name != "held-out":
+            print(name.ljust(18) + "".join(f"{value:12.4f}" for value in values))
+    print("mean energy".ljust(18) + "".join(f"{value:12.2f}" for value in rows["held-out"]))
+
+
+def command_line(argv: list[str]) -> Detection:
+    """Return what the flags ask for; dashes and underscores are alike."""
+    parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
+    parser.add_class_arguments(Detection, nested_key=None, skip={"sigmas"})
+    parser.add_argument("--sigmas", nargs="+", type=float, default=[], help="noise levels to read it at")
+    return Detection(**vars(parser.parse_args(train.flags(argv))))
+
+
+if __name__ == "__main__":
+    try:
+        main(command_line(sys.argv[1:]))
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,284 @@
+"""The energy handler in this process, over the shipped energies: every task, alone and in company."""
+
+import base64
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from loading import energy_handler
+from PIL import Image
+from real_server import ROOT
+
+from genserve import images
+from genserve.noise import Streams
+from genserve.run import load_model
+
+
+def digit() -> np.ndarray:
+    """A seven, drawn by hand: (28, 28) uint8."""
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[7:9, 8:20] = 255
+    for row in range(9, 22):
+        column = 19 - (row - 9) // 2
+        pixels[row, column - 1 : column + 1] = 255
+    blurred = torch.nn.functional.avg_pool2d(torch.from_numpy(pixels).float()[None], 3, 1, 1)
+    return np.maximum(pixels, blurred[0].byte().numpy())
+
+
+def sent(pixels: np.ndarray) -> str:
+    return base64.b64encode(images.png(pixels.reshape(28, 28, 1))).decode()
+
+
+SEVEN = sent(digit())
+NOISY = sent(np.clip(digit() + np.random.default_rng(0).normal(0, 64, (28, 28)), 0, 255).astype(np.uint8))
+STATIC = sent(np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8))
+MASK = sent(np.repeat(np.arange(28)[:, None] < 14, 28, axis=1).astype(np.uint8) * 255)  # the upper half stays
+
+
+@pytest.fixture(scope="module")
+def handler(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return energy_handler(tmp_path_factory.mktemp("energy"))
+
+
+@pytest.fixture(scope="module")
+def classic(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return energy_handler(tmp_path_factory.mktemp("pcd"), "energy-mnist-pcd")
+
+
+def ask(handler: Any, *requests: dict[str, Any]) -> list[Any]:
+    replies = handler.replies([{"body": fields} for fields in requests], [{} for _ in requests])
+    assert len(replies) == len(requests)
+    return replies  # type: ignore[no-any-return]
+
+
+def pixels(reply: Any) -> np.ndarray:
+    assert reply.status == 200, reply.body
+    return np.load(io.BytesIO(reply.body)).astype(int)
+
+
+def energies(reply: Any) -> list[float]:
+    return [float(e) for e in reply.headers["X-Energy"].split(",")]
+
+
+MIXED: list[dict[str, Any]] = [
+    {"num_samples": 2, "seed": 1, "steps": 4},
+    {"num_samples": 1, "seed": 2, "steps": 6, "sampler": "langevin"},
+    {"num_samples": 2, "seed": 3, "steps": 3, "sampler": "heun", "label": 7},
+    {"task": "refine", "images": [NOISY, SEVEN], "steps": 5, "seed": 4, "noise": 0.1},
+    {"task": "refine", "images": NOISY, "steps": 3, "sampler": "mala", "seed": 5},
+    {"task": "restore", "images": NOISY, "steps": 4, "seed": 6},
+    {"task": "restore", "images": SEVEN, "mask": MASK, "steps": 5, "seed": 7, "label": 7},
+    {"task": "explain", "images": STATIC},
+]
+
+
+def test_every_task_shares_its_batches_and_gets_what_it_gets_alone(handler: Any) -> None:
+    requests = [{**r, "format": "npy"} for r in MIXED]
+    for request, crowd in zip(requests, ask(handler, *requests), strict=True):
+        (alone,) = ask(handler, request)
+        assert abs(pixels(crowd) - pixels(alone)).max() <= 1, request
+        assert energies(crowd) == pytest.approx(energies(alone), rel=1e-3)
+
+
+def test_in_fp32_too(tmp_path_factory: pytest.TempPathFactory) -> None:
+    handler = energy_handler(tmp_path_factory.mktemp("fp32"), precision="fp32")
+    requests = [{**r, "format": "npy"} for r in MIXED[:4]]
+    for request, crowd in zip(requests, ask(handler, *requests), strict=True):
+        (alone,) = ask(handler, request)
+        assert abs(pixels(crowd) - pixels(alone)).max() <= 1, request
+
+
+def test_a_score_is_the_energy_of_the_trained_network(handler: Any) -> None:
+    (reply,) = ask(handler, {"images": [SEVEN, STATIC], "sigma": 0.5})
+    answer = json.loads(reply.body)
+    network = load_model(ROOT / "weights" / "energy-mnist")
+    x = torch.stack(
+        [torch.from_numpy(np.array(Image.open(io.BytesIO(base64.b64decode(p))))) for p in (SEVEN, STATIC)]
+    )
+    with torch.no_grad():
+        expected = network(x.unsqueeze(1) / 127.5 - 1, torch.full((2,), 0.5), torch.full((2,), 10))
+    found = [row["energy"] for row in answer["images"]]
+    assert found == pytest.approx(expected.tolist(), rel=0.05)  # bf16 against fp32
+    assert set(answer["images"][0]) == {"index", "seed", "label", "energy", "rank"}
+    assert (reply.headers["X-NFE"], answer["nfe"], answer["settings"]["sigma"]) == ("1", 1, 0.5)
+    assert "X-Seed" not in reply.headers  # nothing was drawn
+
+
+def test_ranks_tell_the_familiar_from_the_unfamiliar(handler: Any) -> None:
+    (reply,) = ask(handler, {"images": [SEVEN, STATIC]})
+    familiar, unfamiliar = (row["rank"] for row in json.loads(reply.body)["images"])
+    assert familiar < 0.999
+    assert unfamiliar == 1
+
+
+def test_what_it_draws_has_the_energy_of_what_it_learnt(handler: Any) -> None:
+    (reply,) = ask(handler, {"num_samples": 32, "seed": 0, "format": "json"})
+    ranks = [row["rank"] for row in json.loads(reply.body)["images"]]
+    assert 0.2 < np.mean(ranks) < 0.9
+    assert sum(rank == 1 for rank in ranks) <= 2
+
+
+def test_refining_goes_downhill_and_says_so(handler: Any) -> None:
+    (reply,) = ask(handler, {"task": "refine", "images": [NOISY, SEVEN], "format": "json"})
+    for row in json.loads(reply.body)["images"]:
+        assert row["energy"] < row["energy_before"]
+        assert row["rank"] <= row["rank_before"]
+    assert reply.headers["X-NFE"] == "22"  # twenty steps between two readings
+
+
+def test_restoring_takes_the_noise_away(handler: Any) -> None:
+    (reply,) = ask(handler, {"task": "restore", "images": NOISY, "format": "npy", "seed": 1})
+    clean = digit().astype(int)
+    noisy = np.array(Image.open(io.BytesIO(base64.b64decode(NOISY)))).astype(int)
+    restored = pixels(reply)[0, ..., 0]
+    assert np.abs(restored - clean).mean() < np.abs(noisy - clean).mean() / 2
+
+
+@pytest.mark.parametrize("run", ["handler", "classic"])
+def test_a_mask_keeps_what_is_white_and_fills_the_rest(run: str, request: pytest.FixtureRequest) -> None:
+    handler = request.getfixturevalue(run)
+    fields = {"task": "restore", "images": SEVEN, "mask": MASK, "format": "npy"}
+    one, other = (pixels(r)[0, ..., 0] for r in ask(handler, {**fields, "seed": 1}, {**fields, "seed": 2}))
+    assert (one[:14] == digit()[:14]).all()
+    assert (other[:14] == digit()[:14]).all()
+    assert one[14:].max() > 100
+    assert (one[14:] != other[14:]).any()
+
+
+def test_a_heat_map_is_the_gradient(handler: Any) -> None:
+    (reply,) = ask(handler, {"task": "explain", "images": STATIC, "format": "npy", "sigma": 0.5})
+    shown = pixels(reply)[0]
+    assert shown.shape == (28, 28, 3)
+    network = load_model(ROOT / "weights" / "energy-mnist")
+    x = torch.from_numpy(np.array(Image.open(io.BytesIO(base64.b64decode(STATIC)))))[None, None] / 127.5 - 1
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(network(x, torch.tensor([0.5]), torch.tensor([10])).sum(), x)
+    warm = shown[..., 0] - shown[..., 2]  # red minus blue
+    assert np.corrcoef(warm.flatten(), gradient.flatten().numpy())[0, 1] > 0.95
+
+
+def test_an_image_is_its_seed_and_index(handler: Any) -> None:
+    few, later = ask(
+        handler,
+        {"num_samples": 3, "seed": 1, "format": "npy", "steps": 4, "sampler": "langevin"},
+        {"num_samples": 1, "seed": 1, "first_index": 2, "format": "npy", "steps": 4, "sampler": "langevin"},
+    )
+    assert abs(pixels(later) - pixels(few)[2:]).max() <= 1
+
+
+@pytest.mark.parametrize("sampler", ["langevin", "mala"])
+def test_the_classic_energy_walks_from_uniform_noise(classic: Any, sampler: str) -> None:
+    strip, plain = ask(
+        classic,
+        {"seed": 1, "num_samples": 2, "sampler": sampler, "steps": 12, "format": "filmstrip"},
+        {"seed": 1, "num_samples": 2, "sampler": sampler, "steps": 12, "format": "npy"},
+    )
+    assert strip.headers["X-NFE"] == ("13" if sampler == "langevin" else "14")
+    shown = np.array(Image.open(io.BytesIO(strip.body))).astype(int)
+    noise = 2 * torch.special.ndtr(Streams(1, range(2))(torch.empty(2, 1, 28, 28))) - 1
+    start = images.to_pixels(noise)[0, ..., 0].astype(int)
+    assert abs(shown[:28, :28] - start).max() <= 1  # the first look is where it starts
+    assert abs(shown[:28, -28:] - pixels(plain)[0, ..., 0]).max() <= 1
+
+
+def test_the_classic_energy_draws_strokes_from_noise(classic: Any) -> None:
+    (reply,) = ask(classic, {"seed": 1, "num_samples": 8, "format": "json"})
+    rows = json.loads(reply.body)["images"]
+    assert np.mean([row["rank"] for row in rows]) < 0.99  # of noise it would be 1
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"task": "score"}, "images"),
+    ({"task": "sample", "images": SEVEN}, "images"),
+    ({"images": []}, "images"),
+    ({"images": [SEVEN] * 65}, "images"),
+    ({"images": "not base64!"}, "images"),
+    ({"images": base64.b64encode(b"no picture").decode()}, "images"),
+    ({"images": SEVEN[: len(SEVEN) // 2 // 4 * 4]}, "images"),
+    ({"images": 7}, "images"),
+    ({"images": SEVEN, "num_samples": 2}, "num_samples"),
+    ({"images": [SEVEN, SEVEN], "label": [1]}, "label"),
+    ({"images": SEVEN, "mask": MASK}, "mask"),
+    ({"images": SEVEN, "steps": 4}, "steps"),
+    ({"images": SEVEN, "format": "png"}, "format"),
+    ({"images": SEVEN, "stream": True}, "stream"),
+    ({"images": SEVEN, "sigma": 50}, "sigma"),
+    ({"images": SEVEN, "sigma": 0}, "sigma"),
+    ({"sigma": 1}, "sigma"),
+    ({"sampler": "mala"}, "sampler"),
+    ({"task": "refine", "images": SEVEN, "sampler": "ddim"}, "sampler"),
+    ({"task": "restore", "images": SEVEN, "sampler": "langevin"}, "sampler"),
+    ({"task": "restore", "images": SEVEN, "mask": "x"}, "mask"),
+    ({"task": "refine", "images": SEVEN, "schedule": "karras"}, "schedule"),
+    ({"step_size": 0.1}, "step_size"),
+    ({"sampler": "langevin", "step_size": 0}, "step_size"),
+    ({"sampler": "langevin", "noise": -1}, "noise"),
+    ({"sampler": "langevin", "eta": 1}, "eta"),
+    ({"sampler": "heun", "noise": 1}, "noise"),
+    ({"task": "refine", "images": SEVEN, "sampler": "mala", "noise": 1}, "noise"),
+    ({"task": "dream"}, "task"),
+    ({"task": "describe", "seed": 1}, "seed"),
+    ({"guidance": 2}, "guidance"),
+    ({"num_samples": 64, "steps": 1000, "sampler": "langevin"}, "steps"),
+    ({"task": "explain", "images": SEVEN, "format": "gif"}, "format"),
+]
+
+
+@pytest.mark.parametrize(("fields", "named"), BAD)
+def test_what_is_wrong_is_named(handler: Any, fields: dict[str, Any], named: str) -> None:
+    (reply,) = ask(handler, fields)
+    assert reply.status == 400, reply.body
+    error = json.loads(reply.body)["error"]
+    assert error["field"] == named
+    assert error["message"]
+    assert error["allowed"]
+
+
+def test_an_energy_without_noise_levels_refuses_what_needs_them(classic: Any) -> None:
+    for fields, named in (
+        ({"sampler": "ddim"}, "sampler"),
+        ({"schedule": "karras"}, "schedule"),
+        ({"label": 3}, "label"),
+        ({"task": "restore", "images": SEVEN}, "mask"),
+        ({"images": SEVEN, "sigma": 0.5}, "sigma"),
+    ):
+        (reply,) = ask(classic, fields)
+        assert (reply.status, json.loads(reply.body)["error"]["field"]) == (400, named)
+
+
+def test_a_picture_of_another_size_or_kind_is_refused_and_others_are_answered(handler: Any) -> None:
+    def encoded(picture: Image.Image, kind: str = "PNG") -> str:
+        buffer = io.BytesIO()
+        picture.save(buffer, kind)
+        return base64.b64encode(buffer.getvalue()).decode()
+
+    large = Image.new("L", (29, 28))
+    bomb = Image.new("1", (20_000, 20_000))
+    glass = Image.new("RGBA", (28, 28), (255, 255, 255, 128))
+    colour = Image.fromarray(np.stack([digit()] * 3, axis=2))
+    wrong = [{"images": encoded(p)} for p in (large, bomb, glass)]
+    *refused, good, jpeg, mine = ask(
+        handler,
+        *wrong,
+        {"images": encoded(colour)},
+        {"images": "data:image/jpeg;base64," + encoded(Image.fromarray(digit()), "JPEG")},
+        {"images": SEVEN},
+    )
+    for reply, said in zip(refused, ("29 x 28", "20000 x 20000", "transparent"), strict=True):
+        error = json.loads(reply.body)["error"]
+        assert (reply.status, error["field"]) == (400, "images")
+        assert said in error["message"]
+        assert "28 x 28 pixels, gray" in error["allowed"]
+    assert energies(good) == energies(mine)  # gray pictures with three channels are the same pictures
+    assert energies(jpeg) == pytest.approx(energies(mine), rel=0.5)
+
+
+def test_describe_says_how_it_is_read_and_walked_on(handler: Any) -> None:
+    (reply,) = ask(handler, {"task": "describe"})
+    described = json.loads(reply.body)
+    assert described["family"] == "energy"
+    assert described["walk"]["read_sigma"] == 0.5
+    assert len(described["walk"]["energies"]) == 1001

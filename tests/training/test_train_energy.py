@@ -1,0 +1,205 @@
+"""The training program of energies, both recipes, on scikit-learn's 8 x 8 digits."""
+
+import json
+import runpy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import program
+import pytest
+import safetensors.torch
+import torch
+
+from genserve import run, train
+from genserve.data import DataConfig, load, normalise
+from genserve.diffusion import denoising_loss, training_sigmas
+from genserve.energy import EnergyDenoiser
+
+ROOT = Path(__file__).parents[2]
+PATH = ROOT / "training/train_energy.py"
+COMMON: dict[str, Any] = {
+    "data": {"name": "digits"},
+    "batch_size": 32,
+    "epochs": 2,
+    "max_batches_per_epoch": 30,
+    "warmup": 10,
+    "checkpoint_every": 25,
+    "sample_every": 1000,
+    "precision": "fp32",
+    "device": "cpu",
+    "threads": 1,
+}
+NET = {"patch": 1, "channels": [16, 32], "attention": [4], "heads": 2}
+CHAINS = {"steps": 5, "step_size": 10.0, "buffer": 64, "final_steps": 10}
+RECIPES: dict[str, dict[str, Any]] = {
+    "score_matching": {"net": NET, "lr": 2e-3},
+    "contrastive": {"channels": [16, 32], "langevin": CHAINS, "lr": 1e-3, "grad_clip": 0.1},
+}
+start = partial(program.start, PATH)
+
+
+@pytest.fixture(scope="module")
+def fit() -> Any:
+    """Train in this process; give the files back that a resumed run must end with too."""
+    found = runpy.run_path(str(PATH))
+
+    def go(output: Path, recipe: str, **more: Any) -> dict[str, Any]:
+        settings = COMMON | RECIPES[recipe] | {"data": DataConfig(name="digits")} | more
+        for name, kind in (("net", "UNetConfig"), ("langevin", "LangevinConfig")):
+            if name in settings:
+                values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings[name].items()}
+                settings[name] = found[kind](**values)
+        found["main"](found["TrainConfig"](recipe=recipe, output=str(output), **settings))
+        directory = output / settings.get("name", "energy")
+        state = torch.load(directory / "state.pt", weights_only=True)
+        return safetensors.torch.load_file(directory / "weights.safetensors") | {
+            f"buffer {k}": v for k, v in state.items() if k == "buffer"
+        }
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def unbroken(fit: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished run of each recipe: its directory, and what it ended with."""
+    made: dict[str, tuple[Path, dict[str, Any]]] = {}
+
+    def of(recipe: str) -> tuple[Path, dict[str, Any]]:
+        if recipe not in made:
+            output = tmp_path_factory.mktemp(recipe)
+            made[recipe] = output / "energy", fit(output, recipe)
+        return made[recipe]
+
+    return of
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
+    recipe: str, fit: Any, unbroken: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Exactly, the chains in the buffer too."""
+    save = train.Checkpoint.save
+
+    def killed(self: train.Checkpoint, step: int, *models: Any, **more: Any) -> None:
+        if step == 50:
+            raise KeyboardInterrupt
+        save(self, step, *models, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train.Checkpoint, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path, recipe)
+    resumed, (directory, whole) = fit(tmp_path, recipe), unbroken(recipe)
+    assert resumed.keys() == whole.keys()
+    for name, value in whole.items():
+        assert resumed[name].equal(value), name
+    left = {path.name for path in directory.iterdir()}
+    whole_run = {"config.json", "weights.safetensors", "state.pt", "metrics.jsonl", "samples.png"}
+    assert left == whole_run | {"energies.json"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_diagnostics_say_how_data_negatives_and_noise_lie(recipe: str, unbroken: Any):
+    directory, _ = unbroken(recipe)
+    *_, last = run.read_metrics(directory)
+    assert last["gap"] == pytest.approx(last["energy_negatives"] - last["energy_data"], abs=1e-4)
+    assert last["energy_noise"] > last["energy_data"]  # it has learnt that much
+    assert 0 <= last["acceptance"] <= 1
+    assert {"gradient_data", "gradient_negatives", "gradient_noise", "grad_norm", "loss", "lr"} <= last.keys()
+
+
+def test_score_matching_learns_to_denoise(unbroken: Any):
+    """A denoiser that knows no more than mean and std has a loss of 1: on digits it never saw."""
+    directory, _ = unbroken("score_matching")
+    energy = run.load_model(directory)
+    digits = load(DataConfig(name="digits"), "test")
+    x_0, rng = normalise(digits.x), torch.Generator().manual_seed(0)
+    sigma = training_sigmas(torch.rand(len(digits), generator=rng), 0.3, 1.4)
+    eps = torch.randn(x_0.shape, generator=rng)
+    std = run.model_config(directory).std
+    loss = denoising_loss(EnergyDenoiser(energy), x_0, sigma, digits.y, eps, std).mean()
+    assert loss.item() < 0.9
+
+
+def test_the_energies_of_the_training_images_are_written_down(unbroken: Any):
+    directory, _ = unbroken("contrastive")
+    found = json.loads((directory / "energies.json").read_text())
+    x = normalise(load(DataConfig(name="digits"), "train").x)
+    with torch.no_grad():
+        energies = run.load_model(directory)(x, torch.ones(len(x)), torch.zeros(len(x)).long())
+    assert found["sigma"] == 1
+    assert len(found["quantiles"]) == 1001
+    assert found["quantiles"][0] == pytest.approx(energies.min().item(), abs=1e-3)
+    assert found["quantiles"][500] == pytest.approx(energies.median().item(), abs=1e-3)
+    assert found["quantiles"] == sorted(found["quantiles"])
+
+
+def test_two_ranks_draw_the_curve_of_one(fit: Any, tmp_path: Path):
+    """The same global batch in two halves; chains gather what float rounding leaves of that, step by step."""
+    halves = {
+        name: start(COMMON | {"recipe": name, "epochs": 1} | RECIPES[name], tmp_path, name, ranks=2)
+        for name in RECIPES
+    }
+    for name, process in halves.items():
+        fit(tmp_path / "runs/one", name, epochs=1, name=f"{name}-one")
+        program.finish(process)
+        (single,) = program.curve(tmp_path, f"one/{name}-one")
+        (double,) = program.curve(tmp_path, name)
+        assert single["step"] == double["step"] == 30
+        for key in ("loss", "grad_norm", "energy_data", "energy_negatives"):
+            assert double[key] == pytest.approx(single[key], rel=2e-3, abs=1e-4)
+
+
+def test_a_run_that_diverges_says_so_and_keeps_its_last_checkpoint(fit: Any, tmp_path: Path):
+    with pytest.raises(FloatingPointError, match=r"mean energy of .* beyond the limit of 0\.5 at step \d+"):
+        fit(tmp_path, "contrastive", lr=0.3, alpha=0.0, energy_limit=0.5, checkpoint_every=1, grad_clip=10.0)
+    directory = tmp_path / "energy"
+    state = torch.load(directory / "state.pt", weights_only=True)
+    assert all(torch.isfinite(p).all() for p in state["model"].values())
+    assert (directory / "weights.safetensors").exists()
+
+
+def test_a_taught_energy_starts_as_its_teacher(fit: Any, teacher: Path, tmp_path: Path):
+    taught = fit(tmp_path, "score_matching", teacher=str(teacher), lr=1e-9, epochs=1, max_batches_per_epoch=1)
+    weights = safetensors.torch.load_file(teacher / "weights.safetensors")
+    for name, value in weights.items():
+        torch.testing.assert_close(taught[f"residual.{name}"], value, rtol=0, atol=1e-6)
+
+
+def test_a_teacher_of_other_images_is_refused(fit: Any, teacher: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"teacher .* has shape"):
+        fit(tmp_path, "score_matching", teacher=str(ROOT / "weights/diffusion-mnist"))
+    with pytest.raises(ValueError, match="score_matching alone"):
+        fit(tmp_path, "contrastive", teacher=str(teacher))
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a diffusion model that has learnt for one step."""
+    found, output = (
+        runpy.run_path(str(ROOT / "training/train_diffusion.py")),
+        tmp_path_factory.mktemp("teacher"),
+    )
+    few = {"epochs": 1, "max_batches_per_epoch": 1, "batch_size": 32, "device": "cpu", "precision": "fp32"}
+    net = found["UNetConfig"](patch=1, channels=(16, 32), attention=(4,), heads=2)
+    found["main"](found["TrainConfig"](data=DataConfig(name="digits"), net=net, output=str(output), **few))
+    return output / "diffusion"
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"recipe": "magic"}, "recipe must be one of score_matching, contrastive"),
+        ({"langevin": {"buffer": 8}}, "langevin.buffer must be 0 or at least batch_size 32"),
+        ({"langevin": {"fresh": 2.0}}, "langevin.fresh"),
+        ({"langevin": {"step_size": 0.0}}, "langevin.step_size must be above 0"),
+        ({"p_std": 0.0}, "p_std must be above 0"),
+    ],
+)
+def test_what_is_wrong_is_named(settings: dict[str, Any], named: str):
+    found = runpy.run_path(str(PATH))
+    if "langevin" in settings:
+        settings = settings | {"langevin": found["LangevinConfig"](**settings["langevin"])}
+    with pytest.raises(ValueError, match=named):
+        found["TrainConfig"](batch_size=32, **settings)
