@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,14 +43,20 @@ def decoded(text: str, shape: Sequence[int]) -> Tensor:
     except (binascii.Error, ValueError):
         raise ValueError("not base64") from None
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            if picture.size != (w, h):  # known before anything is unpacked
-                raise ValueError(f"{picture.width} x {picture.height} pixels, this model's have {w} x {h}")
-            if "transparency" in picture.info or picture.mode in ("LA", "PA", "RGBA", "La", "RGBa"):
-                raise ValueError("it is transparent in places")
-            pixels = np.array(picture.convert("L" if c == 1 else "RGB"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow only warns of some pictures that it should not open
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                if picture.size != (w, h):  # known before anything is unpacked
+                    raise ValueError(
+                        f"{picture.width} x {picture.height} pixels, this model's have {w} x {h}"
+                    )
+                if "transparency" in picture.info or picture.mode in ("LA", "PA", "RGBA", "La", "RGBa"):
+                    raise ValueError("it is transparent in places")
+                pixels = np.array(picture.convert("L" if c == 1 else "RGB"))
     except UnidentifiedImageError:
         raise ValueError(f"not a picture ({', '.join(FORMATS)})") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError):  # what Pillow says of a broken file
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"too many pixels, this model's have {w} x {h}") from None
+    except (OSError, SyntaxError, Warning):  # what Pillow says of a broken file
         raise ValueError("a broken picture file") from None
     return normalise(torch.from_numpy(pixels).reshape(h, w, c).permute(2, 0, 1))

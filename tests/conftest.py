@@ -33,15 +33,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     running = Server(free_ports(5), folder / "home", folder / "store")
     build = [sys.executable, str(ROOT / "scripts" / "build_archives"), "--output", str(running.store)]
-    run = [
+    batched = [
         "--run",
-        str(ROOT / "weights" / "diffusion-mnist"),
+        str(ROOT / "weights/diffusion-mnist"),
         "--name",
         "diffusion-batched",
         "--mode",
         "batched",
     ]
-    for more in ([], run):
+    classic = ["--run", str(ROOT / "weights/energy-mnist-pcd"), "--name", "energy-pcd"]
+    for more in ([], batched, classic):
         subprocess.run([*build, *more], check=True)
     started = running.serve("start")
     assert started.returncode == 0, started.stdout + started.stderr

@@ -1,4 +1,4 @@
-"""The energy archives on a real TorchServe: pictures sent in every way there is, and TorchScript under autograd."""
+"""The energy archives on a real TorchServe: pictures sent in every way, TorchScript under autograd."""
 
 import base64
 import io
@@ -40,18 +40,17 @@ def scored(answer: httpx.Response) -> float:
 
 def test_a_picture_in_every_way_of_sending_it_has_one_energy(server: Server) -> None:
     text = base64.b64encode(ONE).decode()
+    file = {"images": ("one.png", ONE, "image/png")}
     with server.client() as client:
         found = {
             "json": scored(client.post(URL, json={"images": text})),
             "list": scored(client.post(URL, json={"images": [text], "task": "score"})),
             "form": scored(client.post(URL, data={"images": text})),
-            "file": scored(
-                client.post(URL, files={"images": ("one.png", ONE, "image/png")}, data={"task": "score"})
-            ),
+            "file": scored(client.post(URL, files=file, data={"task": "score"})),
             "body": scored(client.post(URL, content=ONE, headers={"Content-Type": "image/png"})),
             "query": scored(client.post("/energy/predict?sigma=0.5", content=ONE)),
         }
-    answer = json.loads(predict(server, "energy", {"images": ONE, "task": b"score"}))
+    answer = json.loads(predict(server.port + 3, "energy", {"images": ONE, "task": b"score"}))
     found["grpc"] = float(answer["images"][0]["energy"])
     assert len(set(found.values())) == 1, found
     network = load_model(ROOT / "weights" / "energy-mnist")

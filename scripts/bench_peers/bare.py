@@ -1,5 +1,7 @@
 """The limit: the same model and sampler in one process, no server, at several batch sizes.
 
+An energy is read once more where the sampler ends, as for a client.
+
     python bare.py ARCHIVE_FOLDER PRECISION STEPS SECONDS
 
 Prints images/s by "loops x images in each", JSON.
@@ -15,6 +17,7 @@ from pathlib import Path
 import torch
 
 from genserve.diffusion import ddim, run
+from genserve.energy import denoised
 from genserve.export import load_model
 from genserve.forward import PRECISIONS
 from genserve.noise import Streams
@@ -29,7 +32,12 @@ sigmas = karras(steps, spec.sigma_min, spec.sigma_max)
 def loop(n: int) -> None:
     noise = Streams(1, range(n))
     x_t = sigmas[0].item() * noise(torch.empty(n, *spec.shape))
-    run(ddim(x_t, sigmas, torch.arange(n) % 10, eta=1.0, noise=noise), model)
+    sampler = ddim(x_t, sigmas, torch.arange(n) % 10, eta=1.0, noise=noise)
+    if spec.family == "energy":
+        x_0 = run(denoised(sampler), model)
+        model(x_0, torch.full((n,), spec.walk.read_sigma), torch.full((n,), spec.no_class))
+    else:
+        run(sampler, model)
 
 
 def rate(n: int, threads: int) -> float:
