@@ -164,15 +164,15 @@ class PictureRequest(BaseModel, ABC):
             raise BadRequest(min(watching), "only a stream has frames", "with stream=true or stream=jsonl")
         return filled
 
-    def _levels(self, spec: Spec, sampler: str, sigma_max: float) -> dict[str, Any]:
-        """Return the steps, schedule and eta of a diffusion sampler.
+    def _levels(self, spec: Spec, sampler: str, sigma_max: float, usual_steps: int) -> dict[str, Any]:
+        """Return the steps, schedule and eta of a sampler that goes from level to level.
 
         Raises:
             BadRequest: there are no such levels, or the sampler takes no eta.
         """
         if sampler != "ddim" and self.eta is not None:
             raise BadRequest("eta", f"{sampler} takes no eta", "only with sampler ddim")
-        schedule, steps = self.schedule or spec.schedule, self.steps or spec.steps
+        schedule, steps = self.schedule or spec.schedule, self.steps or usual_steps
         try:
             levels(schedule, steps, spec.sigma_min, sigma_max)
         except ValueError as error:
@@ -256,7 +256,7 @@ class DiffusionRequest(PictureRequest):
         usual = spec.guidance if label else 1.0
         filled["guidance"] = usual if self.guidance is None else self.guidance
         filled["sampler"] = sampler = self.sampler or spec.sampler
-        request = self.model_copy(update=filled | self._levels(spec, sampler, spec.sigma_max))
+        request = self.model_copy(update=filled | self._levels(spec, sampler, spec.sigma_max, spec.steps))
         request._check_work(request.evaluations)
         request._check_size(spec)
         return request

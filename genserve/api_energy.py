@@ -10,8 +10,9 @@ from genserve.api import PictureRequest
 from genserve.diffusion import SAMPLERS, evaluations
 from genserve.export import Spec, Walk
 from genserve.fields import SAMPLES_MAX, BadRequest, Pictures, field
-from genserve.schedules import levels
 from genserve.uploads import decoded
+
+WALKS = ("langevin", "mala")  # samplers that take the slope as it is
 
 
 class EnergyRequest(PictureRequest):
@@ -69,7 +70,7 @@ class EnergyRequest(PictureRequest):
         filled: dict[str, Any] = {"task": task} | self._common(spec) | self._uploaded(spec, task)
         n = filled.get("num_samples", self.num_samples)
         filled["label"] = self._labels(spec, filled["seed"], n, draw=task == "sample")
-        filled |= self._walk(spec, task)
+        filled |= self._way(spec, task)
         request = self.model_copy(update=filled)
         request._check_work(request.evaluations)
         request._check_size(spec)
@@ -107,64 +108,63 @@ class EnergyRequest(PictureRequest):
             "format": "json" if task == "score" else self.format,
         }
 
-    def _walk(self, spec: Spec, task: str) -> dict[str, Any]:
+    def _way(self, spec: Spec, task: str) -> dict[str, Any]:
         """Return sampler, steps and noise levels of a task."""
-        assert spec.walk is not None
-        walk, sigma = spec.walk, self._sigma(spec, task)
+        walk, sigma = _walk(spec), self._sigma(spec, task)
         if task in ("score", "explain"):
             self._refuse(f"{task} takes no step", "steps", "sampler", "step_size", "noise", "eta", "schedule")
             self._refuse(f"{task} draws nothing and knows no class", "seed", "label")
-            return {"sigma": sigma, "steps": 1, "seed": None}  # nothing is drawn
-        walks = ("langevin", "mala")
-        allowed: tuple[str, ...]
+            return {"sigma": sigma, "steps": 1, "seed": None}
+        usual: str = spec.sampler
+        allowed: tuple[str, ...] = ("langevin", *SAMPLERS)
         if task == "refine" or walk.plain:
-            usual, allowed = (spec.sampler if task == "sample" else "langevin"), walks
+            usual, allowed = "langevin", WALKS
         elif task == "restore":
-            usual, allowed = (spec.sampler if spec.sampler not in walks else "ddim"), SAMPLERS
-        else:
-            usual, allowed = spec.sampler, ("langevin", *SAMPLERS)
+            usual, allowed = (spec.sampler if spec.sampler in SAMPLERS else "ddim"), SAMPLERS
         sampler = self.sampler or usual
         if sampler not in allowed:
             why = "this model knows one noise level" if walk.plain else f"{task} takes other samplers"
             raise BadRequest("sampler", why, ", ".join(allowed))
-        found: dict[str, Any] = {"sampler": sampler, "sigma": sigma}
-        if sampler in SAMPLERS:
-            self._refuse(f"{sampler} has none", "step_size", "noise")
-            top = sigma if task == "restore" and self.mask is None else spec.sigma_max
-            return found | self._levels(spec, sampler, top)
+        way = {"sampler": sampler, "sigma": sigma}
+        if sampler in WALKS:
+            return way | self._steps(spec, task, sampler)
+        self._refuse(f"{sampler} has none", "step_size", "noise")
+        noisy = task == "restore" and self.mask is None
+        return way | self._levels(spec, sampler, sigma if noisy and sigma else spec.sigma_max, spec.steps)
+
+    def _steps(self, spec: Spec, task: str, sampler: str) -> dict[str, Any]:
+        """Return the steps of a walk, at one noise level or from level to level."""
+        walk, refining = _walk(spec), task == "refine"
         if sampler == "mala":
             self._refuse("mala's noise follows from its step_size", "noise")
-        single = task == "refine" or walk.plain
-        self._refuse(f"{sampler} has none", "eta", *(["schedule"] if single else []))
         if task == "restore" and self.mask is None:
-            raise BadRequest(
-                "mask", "this model knows one noise level, and so no noise to take away", "a mask"
-            )
-        found["steps"] = self.steps or (walk.refine_steps if task == "refine" else walk.steps)
-        found["schedule"] = None if single else self.schedule or spec.schedule
-        found["step_size"] = self.step_size or (walk.refine_step_size if task == "refine" else walk.step_size)
-        found["noise"] = self._noise(walk, task) if self.noise is None else self.noise
-        if not single:
-            try:
-                levels(found["schedule"], found["steps"], spec.sigma_min, spec.sigma_max)
-            except ValueError as error:
-                raise BadRequest("steps", str(error), "fewer steps, or another schedule") from error
-        return found
+            said = "this model knows one noise level, and so no noise to take away"
+            raise BadRequest("mask", said, "a mask")
+        noise = walk.noise_std if walk.plain or self.step_size is None else None
+        if refining and not walk.plain:
+            noise = 0.0
+        found: dict[str, Any] = {
+            "step_size": self.step_size or (walk.refine_step_size if refining else walk.step_size),
+            "noise": None if sampler == "mala" else noise if self.noise is None else self.noise,
+        }
+        if not refining and not walk.plain:
+            return found | self._levels(spec, sampler, spec.sigma_max, walk.steps)
+        self._refuse(f"{sampler} stays at one noise level", "eta", "schedule")
+        return found | {"steps": self.steps or (walk.refine_steps if refining else walk.steps)}
 
-    def _noise(self, walk: Walk, task: str) -> float | None:
-        if walk.plain:
-            return walk.noise_std
-        if task == "refine":
-            return 0.0
-        return walk.noise_std if self.step_size is None else None
-
-    def _sigma(self, spec: Spec, task: str) -> float:
-        assert spec.walk is not None
+    def _sigma(self, spec: Spec, task: str) -> float | None:
+        """Return the noise level of the task; none where it is drawn from the model's sigma_max."""
+        walk = _walk(spec)
+        from_noise = task == "sample" or (task == "restore" and self.mask is not None)
         if self.sigma is None:
-            return spec.walk.restore_sigma if task == "restore" else spec.walk.read_sigma
-        if task == "sample" or (task == "restore" and self.mask is not None):
+            if from_noise and not walk.plain:
+                return None
+            return walk.restore_sigma if task == "restore" else walk.read_sigma
+        if from_noise:
             raise BadRequest("sigma", "drawing starts at the model's own sigma_max", "with pictures, no mask")
-        if not spec.sigma_min <= self.sigma <= spec.sigma_max:
+        if not spec.sigma_min <= self.sigma <= spec.sigma_max or (
+            task == "restore" and self.sigma == spec.sigma_min
+        ):
             allowed = f"{spec.sigma_min:g} to {spec.sigma_max:g}"
             raise BadRequest("sigma", f"this model does not know the noise level {self.sigma:g}", allowed)
         return self.sigma
@@ -215,3 +215,8 @@ class EnergyRequest(PictureRequest):
     def settings(self, spec: Spec) -> dict[str, Any]:
         names = ("task", "sampler", "steps", "schedule", "eta", "sigma", "step_size", "noise")
         return {"model": spec.name, "weights": spec.weights} | {name: getattr(self, name) for name in names}
+
+
+def _walk(spec: Spec) -> Walk:
+    assert spec.walk is not None  # of an energy
+    return spec.walk

@@ -146,7 +146,11 @@ class EngineHandler(ABC):
             "precision": self.precision,
             "threads": self.lanes.n,
         }
-        return Reply(json.dumps(asdict(self.spec) | running).encode(), "application/json")
+        said = asdict(self.spec) | running
+        if self.spec.walk:  # quartiles are enough to look at
+            energies = self.spec.walk.energies
+            said["walk"]["energies"] = energies[:: max(1, len(energies) // 4)]
+        return Reply(json.dumps(said).encode(), "application/json")
 
     # ---- the host's calls ------------------------------------------------------------------------------
 

@@ -1,11 +1,14 @@
 """Drawing in bulk: an image depends on its seed and number, and classes come in fair shares."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from genserve.diffusion import Denoiser
 from genserve.draw import draw, fair_classes, setting
+from genserve.export import Walk
 from genserve.run import ModelConfig
 
 MODEL = ModelConfig(
@@ -91,3 +94,49 @@ def test_classes_come_in_their_shares_at_every_n_and_image_k_keeps_its_own() -> 
 def test_a_class_that_never_occurs_is_never_drawn() -> None:
     drawn = fair_classes(1000, torch.tensor([0, 3, 0, 1, 0]))
     assert drawn.bincount(minlength=5).tolist() == [0, 750, 0, 250, 0]
+
+
+class Spring(nn.Module):
+    """An energy with noise levels: of images that are one gray, by class; counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gray = nn.Parameter(torch.tensor([-0.5, 0.5, 0.0]))
+        self.asked = 0
+
+    def forward(self, x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        self.asked += len(x)
+        centred = x - self.gray[y].view(-1, 1, 1, 1)
+        return centred.square().flatten(1).sum(1) / (2 * (0.1 + sigma**2))
+
+
+ENERGY = replace(MODEL, family="energy", energy="residual")
+PLAIN = replace(ENERGY, energy="plain", sigma_min=1.0, sigma_max=1.0, classes=())
+WALK = Walk(plain=True, read_sigma=1.0, step_size=0.2, noise_std=0.1, gradient_max=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "nfe"),
+    [
+        ("heun:4", ENERGY, 7),
+        ("ddim:5:eta=1", ENERGY, 5),
+        ("langevin:6:step_size=0.4:noise=0.5", ENERGY, 7),
+        ("langevin:6", PLAIN, 6),
+    ],
+)
+def test_an_energy_is_drawn_from_like_a_denoiser(text: str, model: ModelConfig, nfe: int) -> None:
+    walk = WALK if model is PLAIN else replace(WALK, plain=False)
+    how, y, energy = setting(text, model, walk), torch.arange(7) % 2, Spring().requires_grad_(False)
+    together = draw(energy, model, how, y, seed=3)
+    assert (how.nfe, energy.asked) == (nfe, 7 * nfe)
+    alone = draw(energy, model, how, y, seed=3, batch_size=2)
+    assert (together.int() - alone.int()).abs().max() <= 1
+    assert together[y == 1].float().mean() > together[y == 0].float().mean() + 20
+
+
+def test_what_a_setting_of_an_energy_leaves_out_is_the_walk_s() -> None:
+    how = setting("langevin:6:noise=0.3", PLAIN, WALK)
+    assert (how.step_size, how.noise, how.gradient_max) == (0.2, 0.3, 0.5)
+    for text in ("ddim:5", "langevin:5:guidance=2"):
+        with pytest.raises(ValueError, match="SAMPLER one of langevin, KEY one of"):
+            setting(text, PLAIN, WALK)

@@ -1,6 +1,7 @@
 """The engine: sharing an evaluation changes nobody's image, and nobody's fault is anybody else's."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from genserve.diffusion import SAMPLERS, Model, Query, Sampler, guided, run, sampler_named
+from genserve.energy import mala, slope
 from genserve.engine import Batch, Engine, Finished, evaluated
 from genserve.noise import Streams
 from genserve.schedules import karras
@@ -280,3 +282,26 @@ def test_gradients_are_off_while_the_model_is_asked() -> None:
     assert drive(engine, needs_no_grad)[0].error is None
     with pytest.raises(ValueError, match="budget"):
         Engine(0)
+
+
+def test_answers_of_several_parts_reach_each_sampler_whole():
+    """A Slope is split by image like a tensor, and put together from as many batches as it took."""
+
+    def spring(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        return (x - y.view(-1, 1, 1, 1)).square().flatten(1).sum(1) / (2 * sigma)
+
+    def walk(k: int) -> Sampler:
+        x, y = torch.full((k + 1, 1, 2, 2), float(k)), torch.arange(k + 1)
+        noise = Streams(k, range(k + 1))
+        return mala(x, 1.0 + k, y, steps=3 + k, step_size=0.3, noise=noise)
+
+    engine = Engine(budget=3, lanes=2)
+    for k in range(5):
+        engine.admit(k, walk(k))
+    ended = {}
+    while len(engine):
+        for finished in engine.tick(partial(slope, spring)):
+            ended[finished.key] = finished
+    for k in range(5):
+        assert torch.equal(ended[k].x_0, run(walk(k), partial(slope, spring)))
+        assert ended[k].nfe == 4 + k

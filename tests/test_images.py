@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 from genserve.data import normalise
-from genserve.images import GAP, enlarge, gif, grid, npy, picture, png, to_pixels, zipped
+from genserve.images import GAP, enlarge, gif, grid, heat, npy, picture, png, to_pixels, zipped
 
 
 def random_pixels(*shape: int) -> np.ndarray:
@@ -143,3 +143,17 @@ def test_equal_pictures_are_equal_bytes_at_any_time(monkeypatch: pytest.MonkeyPa
 def test_a_picture_of_one_channel_is_gray():
     assert picture(random_pixels(4, 5, 1)).mode == "L"
     assert picture(random_pixels(4, 5, 3)).mode == "RGB"
+
+
+def test_heat_is_red_where_the_energy_rises_blue_where_it_falls_and_the_picture_elsewhere():
+    x = torch.tensor([[[[-1.0, 1.0, 1.0, 0.0]]], [[[0.0, 0.0, 0.0, 0.0]]]])
+    gradient = torch.tensor([[[[5.0, -5.0, 0.0, 2.5]]], [[[0.0, 0.0, 0.0, 0.0]]]])
+    shown = to_pixels(heat(x, gradient))
+    assert shown.shape == (2, 1, 4, 3)
+    assert shown[0, 0].tolist() == [[255, 0, 0], [0, 0, 255], [64, 64, 64], [143, 16, 16]]
+    assert (shown[1] == 32).all()  # a flat energy has no colour, and divides nothing by 0
+
+
+def test_heat_of_a_colour_picture_is_over_its_gray():
+    x = torch.tensor([1.0, 0.0, -1.0]).view(1, 3, 1, 1)
+    assert to_pixels(heat(x, torch.zeros_like(x))).tolist() == [[[[32, 32, 32]]]]

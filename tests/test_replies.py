@@ -33,3 +33,12 @@ def test_a_film_of_guesses_leaves_the_last_one_out() -> None:
         run(watched(heun(x_t, karras(5), torch.tensor([0])), film.see), lambda x, sigma, y: 0 * x)
         assert [frame.step for frame in film.frames] == steps
         assert film.frames[1].nfe == 2 * 3  # two looks at the second level, each evaluated twice
+
+
+def test_a_walk_at_one_level_gets_on_with_every_look_and_is_shown_as_it_is() -> None:
+    film = Film(levels=6, keep=3, walks=True)
+    for k in range(6):
+        x = torch.full((1, 1, 1, 1), k / 5)
+        film.see(Query(x, torch.ones(1), torch.zeros(1).long()), x)
+    assert [frame.step for frame in film.frames] == [1, 3, 6]
+    assert [frame.pixels.item() for frame in film.frames] == [128, 178, 255]

@@ -1,0 +1,131 @@
+"""What a Langevin step costs against a forward pass, and what makes it cheaper: one core, images/s.
+
+    python scripts/bench_step.py
+    python scripts/bench_step.py --run weights/energy-mnist-pcd --batch-sizes 16 128
+
+A step is one gradient with respect to the image, of an energy whose parameters want none, and one update with
+noise. Each row is timed in turns with the others, so that a slow moment of the machine hits all of them.
+
+    forward     the energy alone, frozen TorchScript
+    eager       autograd through the module
+    nchw        the same, not in channels_last
+    script      autograd through frozen TorchScript: what a server runs
+    graph       forward and backward traced into one TorchScript of a fixed batch size, no autograd left
+    parameters  autograd that computes the parameters' gradients as well, as a careless loop does
+"""
+
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from genserve import run, train
+from genserve.energy import Slope, slope
+from genserve.forward import PRECISIONS
+
+Evaluate = Callable[[Tensor, Tensor, Tensor], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """What to time.
+
+    Args:
+        run: run directory of an energy.
+        batch_sizes: images in one step.
+        rounds: turns of which the median is told.
+        seconds: of each measurement.
+    """
+
+    run: str = "weights/energy-mnist"
+    batch_sizes: tuple[int, ...] = (1, 16, 32)
+    rounds: int = 5
+    seconds: float = 0.5
+
+
+def gradient_graph(energy: torch.nn.Module, point: tuple[Tensor, Tensor, Tensor]) -> torch.jit.ScriptModule:
+    """Return forward and backward as one frozen TorchScript, for this batch size alone."""
+    traced = make_fx(lambda *query: tuple(slope(energy, *query)))(*point)
+    for node in traced.graph.nodes:
+        if node.target is torch.ops.aten.view.default:  # which channels_last may not allow
+            node.target = torch.ops.aten.reshape
+        elif isinstance(node.target, torch._ops.OpOverload):  # TorchScript finds the overload itself
+            node.target = node.target.overloadpacket
+    traced.recompile()
+    return torch.jit.freeze(torch.jit.script(traced.eval()))
+
+
+def ways(directory: Path, dtype: torch.dtype, point: tuple[Tensor, Tensor, Tensor]) -> dict[str, Evaluate]:
+    """Return every way of taking a step, by its name in the table."""
+    plain = run.load_model(directory).to(dtype)
+    energy = deepcopy(plain).to(memory_format=torch.channels_last)
+    careless = deepcopy(energy).requires_grad_(True)
+    weights = list(careless.parameters())
+    frozen = torch.jit.freeze(torch.jit.script(energy))
+
+    def stepping(look: Callable[[Tensor, Tensor, Tensor], Slope]) -> Evaluate:
+        return lambda x, sigma, y: x.sub(look(x, sigma, y)[1], alpha=0.1).add(torch.randn_like(x), alpha=0.1)
+
+    def everything(x: Tensor, sigma: Tensor, y: Tensor) -> Slope:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            e = careless(x, sigma, y)
+            found = torch.autograd.grad(e.sum(), [x, *weights], allow_unused=True)
+        return Slope(e, found[0])
+
+    return {
+        "forward": frozen,
+        "eager": stepping(partial(slope, energy)),
+        "nchw": stepping(partial(slope, plain)),
+        "script": stepping(partial(slope, frozen)),
+        "graph": stepping(gradient_graph(energy, point)),
+        "parameters": stepping(everything),
+    }
+
+
+@torch.no_grad()
+def rate(way: Evaluate, point: tuple[Tensor, Tensor, Tensor], seconds: float) -> float:
+    """Return images/s."""
+    began, done = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        way(*point)
+        done += len(point[0])
+    return done / (time.perf_counter() - began)
+
+
+def main(config: StepConfig) -> None:
+    """Time every way in every precision and print a table for each."""
+    torch.set_num_threads(1)
+    shape = run.model_config(Path(config.run)).shape
+    for name, dtype in PRECISIONS.items():
+        columns = {}
+        for n in config.batch_sizes:
+            point = (torch.rand(n, *shape) * 2 - 1, torch.full((n,), 0.5), torch.zeros(n, dtype=torch.long))
+            found = ways(Path(config.run), dtype, point)
+            rates: dict[str, list[float]] = {way: [] for way in found}
+            for k in range(config.rounds + 1):  # the first turn warms up
+                for way, step in found.items():
+                    rates[way].append(rate(step, point, config.seconds if k else 0.2))
+            columns[n] = {way: values[1:] for way, values in rates.items()}
+        print(f"\n{name:12}" + "".join(f"{f'batch {n}':>26}" for n in columns))
+        for way in next(iter(columns.values())):
+            cells = []
+            for rows in columns.values():
+                pairs = zip(rows["forward"], rows[way], strict=True)
+                ratio = statistics.median(forward / step for forward, step in pairs)
+                cells.append(f"{statistics.median(rows[way]):10.0f}/s {ratio:5.2f} forward")
+            print(f"{way:12}" + "".join(f"{cell:>26}" for cell in cells))
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # torch would rather see torch.export, which TorchServe does not load
+    train.configure(main, StepConfig, __doc__, sys.argv[1:])
