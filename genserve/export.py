@@ -50,7 +50,7 @@ class Walk:
 
     def rank(self, energy: float) -> float | None:
         """Return the share of training images of a lower energy, 0 to 1; none where it is not known."""
-        return bisect_left(self.energies, energy) / len(self.energies) if self.energies else None
+        return round(bisect_left(self.energies, energy) / len(self.energies), 4) if self.energies else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ def export(directory: Path, out: Path) -> Spec:
     )
     out.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
-    with _torchscript():
+    with torchscript():
         torch.jit.save(torch.jit.script(trained), buffer)
     _without_debug(buffer, out / "model.pt")
     run.write_json(out / "model.json", asdict(spec))
@@ -193,7 +193,7 @@ def walk_of(directory: Path) -> Walk:
 
 
 @contextmanager
-def _torchscript() -> Iterator[None]:
+def torchscript() -> Iterator[None]:
     """Silence torch about TorchScript: it would rather see torch.export, which TorchServe does not load."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
@@ -229,7 +229,7 @@ def load_model(
         dtype: of the network's weights, in which it computes; x, sigma and the answer stay float32.
     """
     spec = read_spec(directory / "model.json")
-    with _torchscript():
+    with torchscript():
         loaded = torch.jit.load(str(directory / "model.pt"), map_location=device)
         loaded = loaded.eval().to(memory_format=torch.channels_last).to(dtype)
         frozen = torch.jit.freeze(loaded)

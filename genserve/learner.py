@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from genserve import run, train
 from genserve.data import AugmentConfig, DataConfig
 
+LINE_EVERY = 50  # steps between lines of metrics
+
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
@@ -156,22 +158,29 @@ class Learner:
             f"before. Try a lower --lr or --precision fp32. {self.config}"
         )
 
-    def record(self, done: int, values: Callable[[], dict[str, float]]) -> None:
-        """Show progress, and every 50 steps write a line of metrics."""
-        self.bar.update()
-        if done % 50 and done != self.total:
-            return
-        speed = (done - self._logged) * self.config.batch_size / (time.perf_counter() - self._clock)
-        found = values()
-        self.checkpoint.record(
-            done, **found, images=done * self.config.batch_size, images_per_s=round(speed, 1)
-        )
-        self.bar.set_postfix_str(f"loss {found['loss']:.3f}, {speed:.0f} images/s")
-        self._clock, self._logged = time.perf_counter(), done
+    def looks(self, step: int) -> bool:
+        """Return whether a line of metrics is due after this step, and what takes time to find out for it."""
+        return (step + 1) % LINE_EVERY == 0 or step + 1 == self.total
 
-    def save(self, done: int, picture: Callable[[], bytes], **more: Tensor) -> None:
-        """Write the picture and the checkpoint, each when it is due."""
-        if self.ranks.first and (done % self.config.sample_every == 0 or done == self.total):
+    def record(
+        self, step: int, values: dict[str, float], picture: Callable[[], bytes], **more: Tensor
+    ) -> None:
+        """Show that a step is done; write the line of metrics, the picture and the checkpoint that are due.
+
+        Args:
+            values: of the line of metrics; `loss` among them.
+            picture: returns a PNG of samples.
+            more: what a resumed run needs beside weights and optimiser.
+        """
+        done, config = step + 1, self.config
+        self.bar.update()
+        if self.looks(step):
+            seen = done * config.batch_size
+            speed = (done - self._logged) * config.batch_size / (time.perf_counter() - self._clock)
+            self.checkpoint.record(done, **values, images=seen, images_per_s=round(speed, 1))
+            self.bar.set_postfix_str(f"loss {values['loss']:.3f}, {speed:.0f} images/s")
+            self._clock, self._logged = time.perf_counter(), done
+        if self.ranks.first and (done % config.sample_every == 0 or done == self.total):
             run.write_atomic(self.checkpoint.directory / "samples.png", picture())
-        if done % self.config.checkpoint_every == 0 or done == self.total:
+        if done % config.checkpoint_every == 0 or done == self.total:
             self.checkpoint.save(done, self.model, self.ema, self.optimizer, **more)

@@ -30,6 +30,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from genserve import run, train
 from genserve.energy import Slope, slope
+from genserve.export import torchscript
 from genserve.forward import PRECISIONS
 
 Evaluate = Callable[[Tensor, Tensor, Tensor], object]
@@ -61,7 +62,9 @@ def gradient_graph(energy: torch.nn.Module, point: tuple[Tensor, Tensor, Tensor]
         elif isinstance(node.target, torch._ops.OpOverload):  # TorchScript finds the overload itself
             node.target = node.target.overloadpacket
     traced.recompile()
-    return torch.jit.freeze(torch.jit.script(traced.eval()))
+    with torchscript():
+        warnings.filterwarnings("ignore", message=".*type system", category=UserWarning)  # of traced modules
+        return torch.jit.freeze(torch.jit.script(traced.eval()))
 
 
 def ways(directory: Path, dtype: torch.dtype, point: tuple[Tensor, Tensor, Tensor]) -> dict[str, Evaluate]:
@@ -70,7 +73,8 @@ def ways(directory: Path, dtype: torch.dtype, point: tuple[Tensor, Tensor, Tenso
     energy = deepcopy(plain).to(memory_format=torch.channels_last)
     careless = deepcopy(energy).requires_grad_(True)
     weights = list(careless.parameters())
-    frozen = torch.jit.freeze(torch.jit.script(energy))
+    with torchscript():
+        frozen = torch.jit.freeze(torch.jit.script(energy))
 
     def stepping(look: Callable[[Tensor, Tensor, Tensor], Slope]) -> Evaluate:
         return lambda x, sigma, y: x.sub(look(x, sigma, y)[1], alpha=0.1).add(torch.randn_like(x), alpha=0.1)
@@ -127,5 +131,4 @@ def main(config: StepConfig) -> None:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")  # torch would rather see torch.export, which TorchServe does not load
     train.configure(main, StepConfig, __doc__, sys.argv[1:])

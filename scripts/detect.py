@@ -41,7 +41,7 @@ class Detection:
     Args:
         run: run directory of an energy.
         sigmas: noise levels to read it at; none is the one it is served with.
-        n: held-out pictures, and of each unfamiliar set.
+        n: held-out pictures, and of each unfamiliar set; at most all there are.
         data: where the data sets are.
         batch_size: pictures read together.
         threads: CPU threads; 0 is torch's own choice.
@@ -75,7 +75,7 @@ def unfamiliar(known: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         "faint noise": (known + 0.3 * noise()).clamp(-1, 1),
         "inverted": -known,
         "rotated": known.rot90(1, (2, 3)),
-        "shifted": known.roll(8, dims=3),
+        "shifted": known.roll(known.shape[3] * 2 // 7, dims=3),
         "blurred": F.avg_pool2d(F.pad(known, (2, 2, 2, 2), mode="replicate"), 5, stride=1),
         "shuffled": F.fold(patches.gather(2, order), known.shape[2:], (h, w), stride=(h, w)),
         "mixed": (known + known.roll(1, dims=0)) / 2,
@@ -116,11 +116,10 @@ def main(config: Detection) -> None:
     energy = run.load_model(config.run)
     learnt = run.read_config(config.run)["train"]["data"] | {"root": str(config.data), "download": False}
     known = data.load(DataConfig(**learnt), "test")
-    picked = torch.arange(config.n) * len(known) // config.n
+    n = min(config.n, len(known))
+    picked = torch.arange(n) * len(known) // n
     x = data.normalise(known.x[picked])
-    sets = unfamiliar(x, torch.Generator().manual_seed(0)) | dict(
-        other_sets(model.shape, config.data, config.n)
-    )
+    sets = unfamiliar(x, torch.Generator().manual_seed(0)) | dict(other_sets(model.shape, config.data, n))
     sigmas = config.sigmas or (walk_of(config.run).read_sigma,)
     read: Callable[[Tensor, float, str], Tensor] = lambda x, sigma, what: energies(  # noqa: E731
         energy, x, sigma, len(model.classes), config.batch_size, what
@@ -134,7 +133,7 @@ def main(config: Detection) -> None:
             outside = read(other, sigma, name)
             rows[name].append(float(roc_auc_score(truth, torch.cat([inside, outside]))))
     config.output.parent.mkdir(parents=True, exist_ok=True)
-    run.write_json(config.output, {"source": str(config.run), "n": config.n, "sigmas": sigmas, "rows": rows})
+    run.write_json(config.output, {"source": str(config.run), "n": n, "sigmas": sigmas, "rows": rows})
     print("AUROC".ljust(18) + "".join(f"sigma {sigma:g}".rjust(12) for sigma in sigmas))
     for name, values in rows.items():
         if name != "held-out":

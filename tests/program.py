@@ -1,13 +1,26 @@
-"""Training programs as a user starts them: a process, a YAML file, flags."""
+"""Programs of this project: training as a user starts it, scripts imported to save the time of a process."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
+from real_server import ROOT
 
 from genserve import run
+
+
+def imported(path: str) -> ModuleType:
+    """Import a program by its path; starting it anew for every test would be all that the tests wait for."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def start(

@@ -124,8 +124,7 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
         with autocast():
             loss = denoising_loss(parallel, x_0, sigma, y, eps, model.std).mean()
         values = learner.step(step, loss)
-        learner.record(step + 1, lambda values=values: values)
-        learner.save(step + 1, lambda: sample_grid(learner.ema, model, device))
+        learner.record(step, values, lambda: sample_grid(learner.ema, model, device))
     learner.bar.close()
 
 

@@ -244,15 +244,12 @@ def score_matching(
             loss = denoising_loss(parallel, *mine, model.std, teacher).mean()
         values = learner.step(step, loss)
 
-        def record(
-            values: dict[str, float] = values, x_0: Tensor = x_0, rng: torch.Generator = rng
-        ) -> dict[str, float]:
+        if learner.looks(step):
             noisy = x_0 + READ_SIGMA * torch.randn(x_0.shape, generator=rng, device=x_0.device)
-            drawn = EnergyDenoiser(learner.ema)(noisy, *at(READ_SIGMA, noisy, no_class))
-            return values | diagnostics(learner.ema, READ_SIGMA, no_class, x_0, drawn, rng)
-
-        learner.record(step + 1, record)
-        learner.save(step + 1, lambda: annealed_grid(learner.ema, model, ranks.device))
+            with torch.no_grad():
+                denoised = EnergyDenoiser(learner.ema)(noisy, *at(READ_SIGMA, noisy, no_class))
+            values |= diagnostics(learner.ema, READ_SIGMA, no_class, x_0, denoised, rng)
+        learner.record(step, values, partial(annealed_grid, learner.ema, model, ranks.device))
 
 
 def contrastive(
@@ -299,16 +296,10 @@ def contrastive(
             )
         values = learner.step(step, loss)
 
-        def record(
-            values: dict[str, float] = values,
-            x_0: Tensor = x_0,
-            negatives: Tensor = negatives,
-            rng: torch.Generator = rng,
-        ) -> dict[str, float]:
-            return values | diagnostics(learner.model, 1.0, 0, x_0, ranks.all(negatives), rng)
-
-        learner.record(step + 1, record)
-        learner.save(step + 1, lambda: chain_grid(learner.ema, model, chains, ranks.device), buffer=buffer.x)
+        if learner.looks(step):
+            values |= diagnostics(learner.model, 1.0, 0, x_0, ranks.all(negatives), rng)
+        picture = partial(chain_grid, learner.ema, model, chains, ranks.device)
+        learner.record(step, values, picture, buffer=buffer.x)
 
 
 RECIPES = {"score_matching": score_matching, "contrastive": contrastive}

@@ -1,19 +1,18 @@
 """The whole of an evaluation: with a classifier of 8 x 8 digits trained here, and with the one we ship."""
 
-import importlib.util
 import json
 import re
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from program import imported
 
 from genserve import data, metrics, run
 from genserve.classifier import features_of, load_classifier, read_stats
@@ -22,17 +21,7 @@ from genserve.data import DataConfig
 ROOT = Path(__file__).parents[2]
 
 
-def program(path: str) -> ModuleType:
-    """Import a program by its path; starting it anew for every test would be all that the tests wait for."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PROGRAM = program("scripts/evaluate.py")
+PROGRAM = imported("scripts/evaluate.py")
 
 
 def evaluate(*flags: str | Path) -> list[dict[str, Any]]:
@@ -69,18 +58,22 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusion model of the same digits that has not learnt yet."""
-    directory = tmp_path_factory.mktemp("runs") / "untrained"
+    return untrained("diffusion", tmp_path_factory.mktemp("runs") / "untrained")
+
+
+def untrained(family: str, directory: Path) -> Path:
+    """Return the run directory of a model of the 8 x 8 digits that knows nothing."""
     directory.mkdir()
-    net = {"patch": 1, "channels": [16, 16], "attention": []}
     model = run.ModelConfig(
-        family="diffusion",
+        family=family,
+        energy="residual" if family == "energy" else "",
         shape=(1, 8, 8),
         classes=tuple("0123456789"),
         mean=-0.4,
         std=0.7,
         sigma_min=0.002,
         sigma_max=40.0,
-        net=net,
+        net={"patch": 1, "channels": [16, 16], "attention": []},
     )
     torch.manual_seed(0)
     run.write_json(directory / "config.json", {"format": run.FORMAT, "model": asdict(model)})
@@ -121,6 +114,19 @@ def test_every_setting_is_a_row_and_guidance_doubles_its_evaluations(
     assert first["frechet_distance"] > 3 * floor[0]["frechet_distance"]  # it has not learnt anything
     for what in ("samples", "neighbours"):
         assert len(list(tmp_path.glob(f"out/*-{what}.png"))) == 3
+
+
+def test_an_energy_is_measured_as_it_is_served_or_by_langevin(classifier: Path, diffusion: Path) -> None:
+    """The energy whose residual is that of a denoiser; its own steps are refused to a diffusion model."""
+    energy = untrained("energy", diffusion.parent / "energy")
+    settings = ["heun:2", "langevin:3:step_size=0.3:noise=0.5"]
+    common = ["--classifier", classifier, "--n", "12"]
+    rows = evaluate("--run", energy, *common, "--settings", *settings)
+    assert [(row["name"], row["nfe"]) for row in rows[2:]] == list(zip(settings, (3, 4), strict=True))
+    *_, served = evaluate("--run", energy, *common)
+    assert (served["name"], served["nfe"]) == ("ddim:25:eta=1", 25)
+    with pytest.raises(ValueError, match="SAMPLER one of ddim, ddpm, heun, dpmpp_2m, KEY"):
+        evaluate("--run", diffusion, *common, "--settings", settings[1])
 
 
 def test_an_unconditional_evaluation_asks_for_no_class(
