@@ -9,12 +9,39 @@ Source: Hinton 2002; Tieleman 2008; Du & Mordatch 2019 (arXiv:1903.08689) for th
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genserve.energy import Energy
+from genserve.diffusion import run
+from genserve.energy import Energy, langevin, slope
+from genserve.noise import Noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainConfig:
+    """The chains of contrastive divergence.
+
+    Args:
+        steps: of a chain between two looks at the data.
+        step_size: what the gradient is multiplied by.
+        noise_std: of the noise of a step.
+        gradient_max: every component of the gradient is clamped to this.
+        buffer: chains that persist; 0 for short-run chains, which all start from noise.
+        fresh: share of the chains that start from noise again.
+        final_steps: of the chains that a sample grid or a server draws.
+    """
+
+    steps: int = 60
+    step_size: float = 10.0
+    noise_std: float = 0.005
+    gradient_max: float = 0.03
+    buffer: int = 8192
+    fresh: float = 0.05
+    final_steps: int = 256
 
 
 class ConvEnergy(nn.Module):
@@ -83,6 +110,22 @@ class ReplayBuffer:
     def put(self, chosen: Tensor, x: Tensor) -> None:
         """Leave chains where they ended, (n, C, H, W)."""
         self.x[chosen] = x
+
+
+def walk(energy: Energy, x: Tensor, chains: ChainConfig, steps: int, noise: Noise) -> Tensor:
+    """Return where chains from x, (B, C, H, W) in [-1, 1], are after so many steps."""
+    sampler = langevin(
+        x,
+        1.0,
+        torch.zeros(len(x), dtype=torch.long, device=x.device),
+        steps=steps,
+        step_size=chains.step_size,
+        noise_std=chains.noise_std,
+        gradient_max=chains.gradient_max,
+        inside=partial(torch.clamp, min=-1, max=1),
+        noise=noise,
+    )
+    return run(sampler, partial(slope, energy))
 
 
 def contrastive_loss(

@@ -15,12 +15,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from genserve import data, images, run, train
-from genserve.diffusion import Denoiser, ddim, denoising_loss, training_sigmas
-from genserve.diffusion import run as sample
+from genserve import data, run, train
+from genserve.diagnosis import sample_grid
+from genserve.diffusion import denoising_loss, training_sigmas
 from genserve.learner import GeneratorConfig, Learner
-from genserve.noise import Streams
-from genserve.schedules import karras
 from genserve.unet import UNetConfig
 
 
@@ -51,20 +49,6 @@ class TrainConfig(GeneratorConfig):
             raise ValueError(f"p_std must be above 0, got {self.p_std}")
         if not 0 <= self.label_dropout < 1:
             raise ValueError(f"label_dropout must be in [0, 1), got {self.label_dropout}")
-
-
-@torch.no_grad()
-def sample_grid(denoiser: Denoiser, model: run.ModelConfig, device: torch.device) -> bytes:
-    """Return a PNG of 8 images a class, a column each (64 without classes), the same noise every time."""
-    n_classes = len(model.classes)
-    columns = min(n_classes, 10) or 8
-    y = torch.arange(8 * columns, device=device) % columns * (n_classes > 0)
-    noise = Streams(0, range(len(y)))
-    sigmas = karras(25, model.sigma_min, model.sigma_max)
-    x_t = sigmas[0].item() * noise(torch.empty(len(y), *model.shape, device=device))
-    x_0 = sample(ddim(x_t, sigmas, y, eta=1.0, noise=noise), denoiser)
-    sheet = images.grid(images.to_pixels(x_0), columns)
-    return images.png(images.enlarge(sheet, max(1, 64 // model.shape[1])))
 
 
 def main(config: TrainConfig) -> None:

@@ -11,7 +11,6 @@ Langevin dynamics from a replay buffer, and takes hours.
 Run it again after a kill and it goes on from the last checkpoint, to the weights an unbroken run ends with.
 """
 
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -22,41 +21,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from genserve import data, images, run, train
-from genserve.contrastive import ReplayBuffer, contrastive_loss
-from genserve.diffusion import ddim, denoising_loss, training_sigmas
-from genserve.diffusion import run as sample
-from genserve.energy import Energy, EnergyDenoiser, langevin, mala, slope
+from genserve import data, run, train
+from genserve.contrastive import ChainConfig, ReplayBuffer, contrastive_loss, walk
+from genserve.diagnosis import chain_grid, diagnostics, sample_grid, write_energies
+from genserve.diffusion import denoising_loss, level, training_sigmas
+from genserve.energy import EnergyDenoiser
 from genserve.learner import GeneratorConfig, Learner
-from genserve.noise import Streams, uniform
-from genserve.schedules import karras
 from genserve.unet import UNetConfig
 
 NO_STEP = 2**62  # whose random numbers no step draws
 READ_SIGMA = 0.5  # the noise level at which an energy that knows noise levels is read
-
-
-@dataclass(frozen=True, kw_only=True)
-class LangevinConfig:
-    """The chains of contrastive divergence.
-
-    Args:
-        steps: of a chain between two looks at the data.
-        step_size: what the gradient is multiplied by.
-        noise_std: of the noise of a step.
-        gradient_max: every component of the gradient is clamped to this.
-        buffer: chains that persist; 0 for short-run chains, which all start from noise.
-        fresh: share of the chains that start from noise again.
-        final_steps: of the chains that a sample grid or a server draws.
-    """
-
-    steps: int = 60
-    step_size: float = 10.0
-    noise_std: float = 0.005
-    gradient_max: float = 0.03
-    buffer: int = 8192
-    fresh: float = 0.05
-    final_steps: int = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +63,7 @@ class TrainConfig(GeneratorConfig):
     sigma_max: float = 80.0
     teacher: str | None = None
     channels: tuple[int, ...] = (32, 64, 128, 128)
-    langevin: LangevinConfig = field(default_factory=LangevinConfig)
+    langevin: ChainConfig = field(default_factory=ChainConfig)
     alpha: float = 0.1
     data_noise: float = 0.005
     energy_limit: float = 100.0
@@ -173,24 +147,8 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     RECIPES[config.recipe](config, model, learner, ranks, batch, teacher)
     learner.bar.close()
     if ranks.first:
-        write_energies(directory, learner.ema, model, dataset)
-
-
-def write_energies(
-    directory: Path, energy: nn.Module, model: run.ModelConfig, dataset: data.ImageSet, n: int = 10_000
-) -> None:
-    """Write energies.json: quantiles of the energies of the first n training images, to rank others by."""
-    sigma = READ_SIGMA if model.energy == "residual" else 1.0
-    device = next(energy.parameters()).device
-    found = []
-    with torch.no_grad():
-        for part in dataset.x[:n].split(250):
-            x = data.normalise(part.to(device))
-            found.append(energy(x, *at(sigma, x, len(model.classes))).cpu())
-    quantiles = torch.quantile(torch.cat(found).double(), torch.linspace(0, 1, 1001, dtype=torch.float64))
-    run.write_json(
-        directory / "energies.json", {"sigma": sigma, "quantiles": [round(q, 4) for q in quantiles.tolist()]}
-    )
+        sigma = READ_SIGMA if config.recipe == "score_matching" else 1.0
+        write_energies(directory, learner.ema, sigma, len(model.classes), dataset)
 
 
 def taught_by(directory: Path, model: run.ModelConfig, energy: nn.Module) -> nn.Module:
@@ -246,10 +204,12 @@ def score_matching(
 
         if learner.looks(step):
             noisy = x_0 + READ_SIGMA * torch.randn(x_0.shape, generator=rng, device=x_0.device)
+            nobody = torch.full_like(y, no_class)
             with torch.no_grad():
-                denoised = EnergyDenoiser(learner.ema)(noisy, *at(READ_SIGMA, noisy, no_class))
+                denoised = EnergyDenoiser(learner.ema)(noisy, level(READ_SIGMA, noisy), nobody)
             values |= diagnostics(learner.ema, READ_SIGMA, no_class, x_0, denoised, rng)
-        learner.record(step, values, partial(annealed_grid, learner.ema, model, ranks.device))
+        picture = partial(sample_grid, EnergyDenoiser(learner.ema), model, ranks.device)
+        learner.record(step, values, picture)
 
 
 def contrastive(
@@ -281,7 +241,8 @@ def contrastive(
             return ranks.mine(torch.randn(whole, generator=rng, device=x.device))
 
         learner.model.requires_grad_(False)
-        negatives = walk(learner.model, ranks.mine(start), chains, chains.steps, noise, autocast)
+        with autocast():
+            negatives = walk(learner.model, ranks.mine(start), chains, chains.steps, noise)
         learner.model.requires_grad_(True)
         buffer.put(chosen, ranks.all(negatives))
         with autocast():
@@ -303,96 +264,6 @@ def contrastive(
 
 
 RECIPES = {"score_matching": score_matching, "contrastive": contrastive}
-
-
-# ---- what is looked at -------------------------------------------------------------------------------------
-
-
-def at(sigma: float, x: Tensor, y: int) -> tuple[Tensor, Tensor]:
-    """Return the noise level and the class of every image of x."""
-    return x.new_full((len(x),), sigma), torch.full((len(x),), y, device=x.device)
-
-
-def walk(
-    energy: Energy,
-    x: Tensor,
-    chains: LangevinConfig,
-    steps: int,
-    noise: Callable[[Tensor], Tensor],
-    autocast: Callable,
-) -> Tensor:
-    """Return where Langevin chains from x are after so many steps, (B, C, H, W) in [-1, 1]."""
-    sampler = langevin(
-        x,
-        1.0,
-        torch.zeros(len(x), dtype=torch.long, device=x.device),
-        steps=steps,
-        step_size=chains.step_size,
-        noise_std=chains.noise_std,
-        gradient_max=chains.gradient_max,
-        inside=partial(torch.clamp, min=-1, max=1),
-        noise=noise,
-    )
-    with autocast():
-        return sample(sampler, partial(slope, energy))
-
-
-@torch.no_grad()
-def diagnostics(
-    energy: Energy, sigma: float, y: int, x_data: Tensor, x_negative: Tensor, rng: torch.Generator
-) -> dict[str, float]:
-    """Return mean energies and gradients of data, negatives and noise, their gap, and chain acceptance.
-
-    The gap is between negatives and data. The acceptance is the share of steps from the negatives that a
-    Metropolis test takes, of the length that suits a chain of so many dimensions.
-    """
-    n_batch, shape = len(x_data), x_data.shape
-    x_noise = torch.empty(shape, device=x_data.device).uniform_(-1, 1, generator=rng)
-    found = {}
-    for name, x in (("data", x_data), ("negatives", x_negative), ("noise", x_noise)):
-        seen = slope(energy, x, *at(sigma, x, y))
-        found[f"energy_{name}"] = seen.energy.mean().item()
-        found[f"gradient_{name}"] = seen.gradient.flatten(1).norm(dim=1).mean().item()
-    taken: list[Tensor] = []
-    chain = mala(
-        x_negative,
-        sigma,
-        torch.full((n_batch,), y, device=x_data.device),
-        steps=4,
-        step_size=sigma**2 * math.prod(shape[1:]) ** (-1 / 3),  # Roberts & Rosenthal 1998: the scale of MALA
-        noise=lambda x: torch.randn(x.shape, generator=rng, device=x.device),
-        accepted=taken.append,
-    )
-    sample(chain, partial(slope, energy))
-    found["gap"] = found["energy_negatives"] - found["energy_data"]
-    found["acceptance"] = torch.stack(taken).float().mean().item()
-    return {key: round(value, 5) for key, value in found.items()}
-
-
-def annealed_grid(energy: nn.Module, model: run.ModelConfig, device: torch.device) -> bytes:
-    """Return a PNG of 8 images a class, a column each (64 without classes), the same noise every time."""
-    n_classes = len(model.classes)
-    columns = min(n_classes, 10) or 8
-    y = torch.arange(8 * columns, device=device) % columns * (n_classes > 0)
-    noise = Streams(0, range(len(y)))
-    sigmas = karras(25, model.sigma_min, model.sigma_max)
-    x_t = sigmas[0].item() * noise(torch.empty(len(y), *model.shape, device=device))
-    x_0 = sample(ddim(x_t, sigmas, y, eta=1.0, noise=noise), EnergyDenoiser(energy))
-    return sheet(x_0, columns)
-
-
-def chain_grid(
-    energy: nn.Module, model: run.ModelConfig, chains: LangevinConfig, device: torch.device
-) -> bytes:
-    """Return a PNG of where 64 chains from noise end, the same noise every time."""
-    noise = Streams(0, range(64))
-    x = uniform(noise, torch.empty(64, *model.shape, device=device))
-    return sheet(walk(energy, x, chains, chains.final_steps, noise, train.precision_of("fp32", device)), 8)
-
-
-def sheet(x: Tensor, columns: int) -> bytes:
-    pixels = images.grid(images.to_pixels(x), columns)
-    return images.png(images.enlarge(pixels, max(1, 64 // x.shape[2])))
 
 
 if __name__ == "__main__":

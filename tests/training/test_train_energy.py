@@ -46,7 +46,7 @@ def fit() -> Any:
 
     def go(output: Path, recipe: str, **more: Any) -> dict[str, Any]:
         settings = COMMON | RECIPES[recipe] | {"data": DataConfig(name="digits")} | more
-        for name, kind in (("net", "UNetConfig"), ("langevin", "LangevinConfig")):
+        for name, kind in (("net", "UNetConfig"), ("langevin", "ChainConfig")):
             if name in settings:
                 values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings[name].items()}
                 settings[name] = found[kind](**values)
@@ -200,6 +200,6 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_wrong_is_named(settings: dict[str, Any], named: str):
     found = runpy.run_path(str(PATH))
     if "langevin" in settings:
-        settings = settings | {"langevin": found["LangevinConfig"](**settings["langevin"])}
+        settings = settings | {"langevin": found["ChainConfig"](**settings["langevin"])}
     with pytest.raises(ValueError, match=named):
         found["TrainConfig"](batch_size=32, **settings)
