@@ -58,7 +58,8 @@ class EnergyRequest(PictureRequest):
         None,
         "0 to 10",
         "of `langevin`: standard deviation of the fresh noise of a step, in units of sigma; where not given, "
-        "the model's, or sqrt(2 step_size), which draws from exp(-E)",
+        "the model's, or as much as the next noise level wants, or at one level sqrt(2 step_size), which "
+        "draws from exp(-E); 0 for `refine`",
         ge=0,
         le=10,
     )

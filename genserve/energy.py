@@ -16,6 +16,7 @@ Source: LeCun et al. 2006, "A Tutorial on Energy-Based Learning"; Song & Kingma 
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -138,17 +139,26 @@ def annealed(
     Args:
         x: (B, C, H, W) at sigmas[0];  sigmas: (levels + 1,), falling to 0.
         step_size: in units of sigma**2; the steepest directions bear less than 2.
-        noise_std: in units of sigma; none is sqrt(2 step_size), less is colder.
+        noise_std: in units of sigma; sqrt(2 step_size) draws from exp(-E) where there are many small steps.
+            None keeps the noise consistent: a step takes away step_size of it (as near to that as the next
+            level allows) and adds as much as is missing there. That does with few levels.
         steps: at each level.
 
-    Source: Song & Ermon 2019 (arXiv:1907.05600), algorithm 1; the last denoising is Jolicoeur-Martineau et
-    al. 2021 (arXiv:2009.05475).
+    Source: Song & Ermon 2019 (arXiv:1907.05600), algorithm 1; consistent noise and the last denoising are
+    Jolicoeur-Martineau et al. 2021 (arXiv:2009.05475), sections 3 and 4.
     """
-    noise_std = math.sqrt(2 * step_size) if noise_std is None else noise_std
     sigma = 0.0
-    for sigma in sigmas.tolist()[:-1]:
-        size, std = step_size * sigma**2, noise_std * sigma
-        x = yield from langevin(x, sigma, y, steps=steps, step_size=size, noise_std=std, noise=noise)
+    for sigma, sigma_next in pairwise(sigmas.tolist()):
+        ends = [1.0] * (steps - 1) + [sigma_next / sigma or 1.0]  # in units of sigma, after each step
+        for end in ends:
+            size, std = step_size, noise_std
+            if std is None:
+                size = min(max(step_size, 1 - end), 1 + end)  # what leaves no more noise than that
+                std = math.sqrt(max(0.0, end**2 - (1 - size) ** 2))
+            walk = langevin(
+                x, sigma, y, steps=1, step_size=size * sigma**2, noise_std=std * sigma, noise=noise
+            )
+            x = yield from walk
     seen: Slope = yield Query(x, level(sigma, x), y)
     return x.sub(seen.gradient, alpha=sigma**2)
 

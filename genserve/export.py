@@ -40,9 +40,9 @@ class Walk:
     plain: bool  # knows no noise levels, and is asked at sigma = 1
     read_sigma: float  # the level at which pictures are scored, refined and explained
     restore_sigma: float = 0.5  # how noisy a picture is taken to be
-    steps: int = 100
+    steps: int = 50
     step_size: float = 0.5
-    noise_std: float | None = None  # none is sqrt(2 step_size)
+    noise_std: float | None = None  # none is what suits: see `annealed`, and `langevin` at one level
     gradient_max: float | None = None  # every component of the gradient is clamped to this
     refine_steps: int = 20
     refine_step_size: float = 0.1

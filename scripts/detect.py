@@ -11,6 +11,7 @@ of what was learnt; 1 is perfect, 0.5 is chance. The sets:
     inverted, rotated           held-out pictures with black and white swapped; turned by a quarter
     shifted, blurred            moved by 8 pixels; averaged over 5 x 5
     shuffled, mixed             their 7 x 7 patches in another order; the mean of two
+    letters                     A to J in print, white on black, of several sizes and tilts
     CIFAR-10, gray              photographs, cut to size, where they are below --data
     Fashion-MNIST               clothes, where they are below --data
 """
@@ -21,9 +22,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jsonargparse import ArgumentParser
+from PIL import Image, ImageDraw, ImageFont
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -82,6 +85,19 @@ def unfamiliar(known: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
     }
 
 
+def letters(shape: tuple[int, int, int], n: int) -> Tensor:
+    """Return printed letters, (n, C, H, W) in [-1, 1]: A to J in turn, in several sizes, tilted."""
+    c, h, w = shape
+    rng = np.random.default_rng(0)
+    sheets = []
+    for k in range(n):
+        font = ImageFont.load_default(round(h * rng.uniform(0.6, 0.85)))
+        sheet = Image.new("L", (w, h))
+        ImageDraw.Draw(sheet).text((w / 2, h / 2), "ABCDEFGHIJ"[k % 10], fill=255, font=font, anchor="mm")
+        sheets.append(np.array(sheet.rotate(rng.uniform(-15, 15), Image.Resampling.BILINEAR)))
+    return data.normalise(torch.from_numpy(np.stack(sheets)).unsqueeze(1)).expand(-1, c, -1, -1)
+
+
 def other_sets(shape: tuple[int, int, int], root: Path, n: int) -> Iterator[tuple[str, Tensor]]:
     """Yield what is below the root and is something else, as pictures of this shape."""
     for name, title in (("fashion-mnist", "Fashion-MNIST"), ("cifar10", "CIFAR-10")):
@@ -119,7 +135,8 @@ def main(config: Detection) -> None:
     n = min(config.n, len(known))
     picked = torch.arange(n) * len(known) // n
     x = data.normalise(known.x[picked])
-    sets = unfamiliar(x, torch.Generator().manual_seed(0)) | dict(other_sets(model.shape, config.data, n))
+    sets = unfamiliar(x, torch.Generator().manual_seed(0)) | {"letters": letters(model.shape, n)}
+    sets |= dict(other_sets(model.shape, config.data, n))
     sigmas = config.sigmas or (walk_of(config.run).read_sigma,)
     read: Callable[[Tensor, float, str], Tensor] = lambda x, sigma, what: energies(  # noqa: E731
         energy, x, sigma, len(model.classes), config.batch_size, what

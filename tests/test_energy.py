@@ -183,10 +183,31 @@ def test_langevin_in_two_wells_is_right_up_to_its_step():
 
 def test_annealed_langevin_draws_the_gaussian_from_wide_noise():
     sigmas = karras(200, 0.01, 20.0)
-    walk = annealed(20 * starts(), sigmas, nobody(starts()), step_size=0.2, steps=10, noise=drawing())
+    few: dict[str, Any] = {"step_size": 0.2, "noise_std": math.sqrt(0.4), "steps": 10, "noise": drawing()}
+    walk = annealed(20 * starts(), sigmas, nobody(starts()), **few)
     x = ended(walk, gaussian)
     assert x.mean().item() == pytest.approx(MEAN, abs=ERRORS * STD / math.sqrt(N) + 0.01)
     assert x.std().item() == pytest.approx(STD, rel=0.03)
+
+
+@pytest.mark.parametrize("step_size", [0.3, 1.0, 1.3])
+def test_consistent_noise_is_that_of_every_level(step_size: float):
+    """Of one point with noise of sigma all the noise is known: after each step, that of the next level."""
+
+    def point(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        return ((x - MEAN).square() / (2 * sigma.view(-1, 1, 1, 1) ** 2)).flatten(1).sum(1)
+
+    x, levels = 20 * starts() + MEAN, []
+
+    def model(x: Tensor, sigma: Tensor, y: Tensor) -> Any:
+        levels.append(((x - MEAN).std() / sigma[0]).item())
+        return slope(point, x, sigma, y)
+
+    x_0 = run(
+        annealed(x, karras(9, 0.01, 20.0), nobody(x), step_size=step_size, steps=2, noise=drawing()), model
+    )
+    assert levels == pytest.approx([1.0] * 19, rel=ERRORS / math.sqrt(2 * N))
+    torch.testing.assert_close(x_0, torch.full_like(x_0, MEAN))
 
 
 def test_without_noise_langevin_descends_to_the_mean_and_draws_none():
