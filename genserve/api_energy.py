@@ -120,6 +120,8 @@ class EnergyRequest(PictureRequest):
         allowed: tuple[str, ...] = ("langevin", *SAMPLERS)
         if task == "refine" or walk.plain:
             usual, allowed = "langevin", WALKS
+            if task == "restore":  # mala would move what the mask keeps
+                allowed = ("langevin",)
         elif task == "restore":
             usual, allowed = (spec.sampler if spec.sampler in SAMPLERS else "ddim"), SAMPLERS
         sampler = self.sampler or usual

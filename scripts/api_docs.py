@@ -55,7 +55,7 @@ one file of a name), or as the whole body (`--data-binary @seven.png`, with the 
 model's size; colour is turned to gray where the model is gray; transparent ones are refused. `POST /explanations/energy` is the task `explain`.
 
 Every answer carries the energies of its pictures at the model's own level (`score`, `refine` and `explain`: at `sigma`), in JSON and in the headers `X-Energy`
-and `X-Rank` (`refine`: `X-Energy-Before`, `X-Rank-Before` too). Energies of one model and one `sigma` compare with each other; nothing else does. A reading is
+and `X-Rank` (`refine`: `X-Energy-Before`, `X-Rank-Before` too; `mala`: `X-Acceptance`, the share of its steps that were taken). Energies of one model and one `sigma` compare with each other; nothing else does. A reading is
 one evaluation, counted in `X-NFE`; an evaluation of an energy includes its gradient.
 
 ### Limits

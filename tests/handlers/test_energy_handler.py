@@ -129,6 +129,13 @@ def test_refining_goes_downhill_and_says_so(handler: Any) -> None:
     assert reply.headers["X-NFE"] == "22"  # twenty steps between two readings
 
 
+def test_mala_says_how_many_of_its_steps_were_taken(handler: Any) -> None:
+    fields = {"task": "refine", "images": [SEVEN, NOISY], "sampler": "mala", "steps": 8, "seed": 1}
+    short, long = ask(handler, {**fields, "step_size": 1e-6}, {**fields, "step_size": 5.0})
+    assert short.headers["X-Acceptance"] == "1.0,1.0"
+    assert float(long.headers["X-Acceptance"].split(",")[0]) < 0.5
+
+
 def test_restoring_takes_the_noise_away(handler: Any) -> None:
     (reply,) = ask(handler, {"task": "restore", "images": NOISY, "format": "npy", "seed": 1})
     clean = digit().astype(int)
@@ -243,6 +250,7 @@ def test_an_energy_without_noise_levels_refuses_what_needs_them(classic: Any) ->
         ({"schedule": "karras"}, "schedule"),
         ({"label": 3}, "label"),
         ({"task": "restore", "images": SEVEN}, "mask"),
+        ({"task": "restore", "images": SEVEN, "mask": MASK, "sampler": "mala"}, "sampler"),
         ({"images": SEVEN, "sigma": 0.5}, "sigma"),
     ):
         (reply,) = ask(classic, fields)
