@@ -102,7 +102,7 @@ def test_sixteen_of_the_largest_answers_at_once(server: Server) -> None:
         answers = list(pool.map(lambda _: post(client, **largest), range(16)))
         assert [a.status_code for a in answers] == [200] * 16
         assert len(answers[0].content) > 4_000_000
-        assert client.post(URL, content=b"x" * 70_000).status_code == 413
+        assert client.post(URL, content=b"x" * 300_000).status_code == 413
 
 
 def test_there_are_no_explanations_of_noise(server: Server) -> None:
