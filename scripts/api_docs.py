@@ -51,7 +51,8 @@ TAIL = f"""
 | `explain` | one look; red where a brighter pixel would raise the energy, blue where it would lower it | pictures in colour |
 
 Pictures are sent as base64 in a JSON body (`images`: one or a list, `data:` URLs too), as a file in multipart (`-F images=@seven.png`; the host keeps
-one file of a name), or as the whole body (`--data-binary @seven.png`, with the other fields in the query of `/energy/predict`). They must have the
+one file of a name), or as the whole body (`--data-binary @seven.png -H 'Content-Type: image/png'`, with the other fields in the query of `/energy/predict`; without its
+type the host takes it for a form and answers 500). They must have the
 model's size; colour is turned to gray where the model is gray; transparent ones are refused. `POST /explanations/energy` is the task `explain`.
 
 Every answer carries the energies of its pictures at the model's own level (`score`, `refine` and `explain`: at `sigma`), in JSON and in the headers `X-Energy`
