@@ -27,9 +27,8 @@ from torch import Tensor
 
 from genserve.diffusion import Query, Sampler
 
-Answer = (
-    Tensor | tuple[Tensor, ...]
-)  # of tensors whose first dimension is the image: a denoiser's, or a Slope
+# a denoiser's, or a named tuple such as an energy's Slope; the first dimension of every tensor is the image
+Answer = Tensor | tuple[Tensor, ...]
 Evaluate = Callable[[Tensor, Tensor, Tensor], Answer]  # (x, sigma, y) as in Query
 
 

@@ -111,7 +111,8 @@ def read_spec(path: Path) -> Spec:
         raise ValueError(
             f"{path.name} has format {value.get('format')!r}; genserve {genserve.__version__} reads {FORMAT}"
         )
-    walk = value["walk"] and Walk(**value["walk"] | {"energies": tuple(value["walk"]["energies"])})
+    walk = value.get("walk")
+    walk = Walk(**walk | {"energies": tuple(walk["energies"])}) if walk else None
     return Spec(**value | {"shape": tuple(value["shape"]), "classes": tuple(value["classes"]), "walk": walk})
 
 

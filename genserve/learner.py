@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,9 @@ class GeneratorConfig:
         if per_epoch < 1:
             raise ValueError(f"batch_size {self.batch_size} is more than the {n_images} images")
         return per_epoch
+
+
+Config = TypeVar("Config", bound=GeneratorConfig)
 
 
 class Learner:
@@ -184,3 +188,14 @@ class Learner:
             run.write_atomic(self.checkpoint.directory / "samples.png", picture())
         if done % config.checkpoint_every == 0 or done == self.total:
             self.checkpoint.save(done, self.model, self.ema, self.optimizer, **more)
+
+
+def launch(fit: Callable[[Config, train.Ranks], None], config: Config) -> None:
+    """Fit on the ranks there are, and leave them when that is over, however it ends."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    ranks = train.join_ranks(config.device)
+    try:
+        fit(config, ranks)
+    finally:
+        train.leave_ranks()

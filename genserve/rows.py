@@ -22,6 +22,8 @@ def fields_of(row: dict[str, Any], headers: dict[str, str]) -> tuple[dict[str, A
     row = dict(row)
     body = row.pop("body", None)
     if isinstance(body, (bytes, bytearray)) and is_picture(body):
+        if "images" in row:
+            raise BadRequest("images", "a picture as the body and others beside it", "one or the other")
         row["images"], body = body, None
     text = {name: _text(name, value) for name, value in row.items() if name != "model_name"}
     explained = headers.get("explain") == "True"  # the host's own header, on /explanations

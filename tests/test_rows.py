@@ -1,5 +1,6 @@
 """How a client's fields arrive from the host, as tried on TorchServe 0.12."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -49,6 +50,16 @@ def test_a_body_that_says_nothing_is_refused(row: dict[str, Any], headers: dict[
     with pytest.raises(BadRequest) as caught:
         fields_of(row, headers)
     assert caught.value.field == "body"
+
+
+def test_a_picture_is_a_body_or_a_field_but_not_both() -> None:
+    picture = bytearray(b"\x89PNG\r\n\x1a\n and so on")
+    as_body, _ = fields_of({"body": picture, "sigma": bytearray(b"0.5")}, {})
+    as_file, _ = fields_of({"images": picture, "sigma": bytearray(b"0.5")}, {})
+    assert as_body == as_file == {"images": base64.b64encode(picture).decode(), "sigma": "0.5"}
+    with pytest.raises(BadRequest) as caught:
+        fields_of({"body": picture, "images": picture}, {})
+    assert caught.value.field == "images"
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, 30_000_000_000, [1], None])

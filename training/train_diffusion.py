@@ -18,7 +18,7 @@ from tqdm import tqdm
 from genserve import data, run, train
 from genserve.diagnosis import sample_grid
 from genserve.diffusion import denoising_loss, training_sigmas
-from genserve.learner import GeneratorConfig, Learner
+from genserve.learner import GeneratorConfig, Learner, launch
 from genserve.unet import UNetConfig
 
 
@@ -53,13 +53,7 @@ class TrainConfig(GeneratorConfig):
 
 def main(config: TrainConfig) -> None:
     """Train, from the start or from the last checkpoint."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    ranks = train.join_ranks(config.device)
-    try:
-        fit(config, ranks)
-    finally:
-        train.leave_ranks()
+    launch(fit, config)
 
 
 def fit(config: TrainConfig, ranks: train.Ranks) -> None:

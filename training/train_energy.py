@@ -26,7 +26,7 @@ from genserve.contrastive import ChainConfig, ReplayBuffer, contrastive_loss, wa
 from genserve.diagnosis import chain_grid, diagnostics, sample_grid, write_energies
 from genserve.diffusion import denoising_loss, level, training_sigmas
 from genserve.energy import EnergyDenoiser
-from genserve.learner import GeneratorConfig, Learner
+from genserve.learner import GeneratorConfig, Learner, launch
 from genserve.unet import UNetConfig
 
 NO_STEP = 2**62  # whose random numbers no step draws
@@ -113,13 +113,7 @@ def model_config(config: TrainConfig, dataset: data.ImageSet) -> run.ModelConfig
 
 def main(config: TrainConfig) -> None:
     """Train, from the start or from the last checkpoint."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    ranks = train.join_ranks(config.device)
-    try:
-        fit(config, ranks)
-    finally:
-        train.leave_ranks()
+    launch(fit, config)
 
 
 def fit(config: TrainConfig, ranks: train.Ranks) -> None:

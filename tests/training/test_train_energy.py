@@ -151,6 +151,16 @@ def test_two_ranks_draw_the_curve_of_one(fit: Any, tmp_path: Path):
             assert double[key] == pytest.approx(single[key], rel=2e-3, abs=1e-4)
 
 
+def test_short_run_chains_all_start_from_noise(fit: Any, tmp_path: Path):
+    """With nothing persistent the buffer is as large as a batch, and each step leaves all of it replaced."""
+    short = CHAINS | {"buffer": 0, "steps": 1, "step_size": 1e-6, "noise_std": 0.0}
+    buffer = fit(tmp_path, "contrastive", langevin=short)["buffer buffer"]
+    assert buffer.shape == (32, 1, 8, 8)
+    assert buffer.std().item() == pytest.approx(3**-0.5, rel=0.05)  # as uniform as they started
+    again = fit(tmp_path / "later", "contrastive", langevin=short, epochs=3)["buffer buffer"]
+    assert (buffer - again).abs().flatten(1).amax(1).min() > 0.1
+
+
 def test_a_run_that_diverges_says_so_and_keeps_its_last_checkpoint(fit: Any, tmp_path: Path):
     with pytest.raises(FloatingPointError, match=r"mean energy of .* beyond the limit of 0\.5 at step \d+"):
         fit(tmp_path, "contrastive", lr=0.3, alpha=0.0, energy_limit=0.5, checkpoint_every=1, grad_clip=10.0)
