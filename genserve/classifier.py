@@ -1,9 +1,9 @@
 """A small image classifier, whose penultimate layer is what genserve.metrics measures distances in.
 
-Only GroupNorm: nothing couples the images of a batch, so an image has the same features alone and in a crowd.
+An image has the same features alone and in a crowd: GroupNorm stays inside it, BatchNorm is frozen after training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +22,13 @@ STATS_FILE = "train_features_stats.safetensors"
 CHUNK = 500  # images a forward pass
 
 
+NORMS: dict[str, Callable[[int], nn.Module]] = {"group": norm, "batch": nn.BatchNorm2d}
+
+
 class Residual(nn.Module):
     """norm, SiLU, conv, norm, SiLU, conv; plus the input."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.norm_1, self.norm_2 = norm(channels), norm(channels)
         self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1)
@@ -46,9 +49,10 @@ class Classifier(nn.Module):
         patch: side of the squares folded into channels before the first level, 1 for none.
         channels: width of each level, one residual block each; between levels the resolution halves.
         n_features: width of the penultimate layer.
+        norm: group or batch.
 
     Raises:
-        ValueError: fewer than two classes, or the image does not divide into the levels.
+        ValueError: fewer than two classes, an unknown norm, or the image does not divide into the levels.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Classifier(nn.Module):
         patch: int = 2,
         channels: Sequence[int] = (64, 96),
         n_features: int = 128,
+        norm: str = "group",
     ) -> None:
         super().__init__()
         c_image, height, width = shape
@@ -67,14 +72,16 @@ class Classifier(nn.Module):
             raise ValueError(f"a classifier needs at least 2 classes, got {n_classes}")
         if height % factor or width % factor:
             raise ValueError(f"{height} x {width} pixels do not divide by patch * 2**(levels - 1) = {factor}")
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
         self.shape, self.n_features, self.patch = tuple(shape), n_features, patch
         layers: list[nn.Module] = []
         c = c_image * patch**2
         for level, c_level in enumerate(channels):
             layers.append(nn.Conv2d(c, c_level, 3, stride=2 if level else 1, padding=1))
-            layers.append(Residual(c_level))
+            layers.append(Residual(c_level, NORMS[norm]))
             c = c_level
-        self.body = nn.Sequential(*layers, norm(c), nn.SiLU())
+        self.body = nn.Sequential(*layers, NORMS[norm](c), nn.SiLU())
         self.embed = nn.Linear(c, n_features)
         self.read_out = nn.Linear(n_features, n_classes)
 

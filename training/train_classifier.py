@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from genserve import data, metrics, train
 from genserve.classifier import ClassifierConfig, features_of, write_stats
-from genserve.data import DataConfig
+from genserve.data import AugmentConfig, DataConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +32,18 @@ class NetConfig:
         patch: side of the pixel squares folded into channels first, 1 for none.
         channels: width of each level; between levels the resolution halves.
         n_features: width of the penultimate layer.
+        norm: group, or batch, which learns faster.
     """
 
     patch: int = 2
     channels: tuple[int, ...] = (64, 96)
     n_features: int = 128
+    norm: str = "group"
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """Changes that leave an image what it shows.
+class WarpConfig:
+    """Smooth changes that leave an image what it shows; they blur it a little.
 
     Args:
         degrees: turn by up to so many.
@@ -49,9 +51,9 @@ class AugmentConfig:
         shift: move by up to so many pixels.
     """
 
-    degrees: float = 10.0
-    scale: float = 0.1
-    shift: float = 2.0
+    degrees: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,8 @@ class TrainConfig:
         output: where run directories are.
         data: the images.
         net: the network.
-        augment: augmentation.
+        augment: moves by whole pixels, and mirroring.
+        warp: turning, scaling and moving by parts of a pixel.
         epochs: passes over the data.
         max_batches_per_epoch: cut each pass short.
         batch_size: images a step.
@@ -83,6 +86,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     net: NetConfig = field(default_factory=NetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    warp: WarpConfig = field(default_factory=WarpConfig)
     epochs: int = 20
     max_batches_per_epoch: int | None = None
     batch_size: int = 128
@@ -107,12 +111,12 @@ class TrainConfig:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
 
-def warped(x: Tensor, augment: AugmentConfig, generator: torch.Generator) -> Tensor:
+def warped(x: Tensor, warp: WarpConfig, generator: torch.Generator) -> Tensor:
     """Return each image turned, scaled and moved by its own amounts, border repeated; x is (B, C, H, W)."""
     angle, scale, right, down = torch.empty(4, len(x), device=x.device).uniform_(-1, 1, generator=generator)
-    angle, scale = angle * math.radians(augment.degrees), 1 + augment.scale * scale
+    angle, scale = angle * math.radians(warp.degrees), 1 + warp.scale * scale
     cos, sin = angle.cos() / scale, angle.sin() / scale
-    move = 2 * augment.shift * torch.stack([right / x.shape[3], down / x.shape[2]], dim=1)
+    move = 2 * warp.shift * torch.stack([right / x.shape[3], down / x.shape[2]], dim=1)
     theta = torch.cat([torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2), move.unsqueeze(-1)], dim=2)
     where = F.affine_grid(theta, list(x.shape), align_corners=False)
     return F.grid_sample(x, where, padding_mode="border", align_corners=False)
@@ -134,7 +138,7 @@ def main(config: TrainConfig) -> None:
     )
     torch.manual_seed(config.seed)  # of the initial weights
     classifier = model.build().to(device, memory_format=torch.channels_last)
-    ema = copy.deepcopy(classifier).requires_grad_(False)
+    ema = copy.deepcopy(classifier).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=config.weight_decay)
     directory = Path(config.output) / config.name
     checkpoint = train.Checkpoint(directory, config, model, first=True, tensorboard=config.tensorboard)
@@ -156,7 +160,10 @@ def main(config: TrainConfig) -> None:
         for group in optimizer.param_groups:
             group["lr"] = lr
         picked = data.batch_indices(len(dataset), config.batch_size, per_epoch, config.seed, step).to(device)
-        x = warped(data.normalise(x_all[picked]), config.augment, train.generator(config.seed, step, device))
+        rng = train.generator(config.seed, step, device)
+        x = data.augmented(data.normalise(x_all[picked]), config.augment, rng)
+        if config.warp != WarpConfig():
+            x = warped(x, config.warp, rng)
         with autocast():
             loss = F.cross_entropy(classifier(x).float(), y_all[picked])
         optimizer.zero_grad(set_to_none=True)

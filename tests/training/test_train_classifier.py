@@ -53,13 +53,13 @@ def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
 
 
 def test_augmentation_moves_each_image_by_its_own_amount_and_nothing_at_0() -> None:
-    warped, augment = PROGRAM["warped"], PROGRAM["AugmentConfig"]
+    warped, warp = PROGRAM["warped"], PROGRAM["WarpConfig"]
     x, rng = torch.rand(50, 1, 9, 9), torch.Generator().manual_seed(0)
-    still = warped(x, augment(degrees=0, scale=0, shift=0), rng)
+    still = warped(x, warp(degrees=0, scale=0, shift=0), rng)
     torch.testing.assert_close(still, x, rtol=0, atol=1e-5)
     dot = torch.zeros(50, 1, 9, 9)
     dot[:, :, 4, 4] = 1
-    moved = warped(dot, augment(degrees=0, scale=0, shift=2), rng)
+    moved = warped(dot, warp(degrees=0, scale=0, shift=2), rng)
     at = (torch.arange(9) * moved.sum(2)[:, 0]).sum(1) - 4  # of the dot's mass, in pixels to the right
     torch.testing.assert_close(moved.sum((1, 2, 3)), torch.ones(50))
     assert at.abs().max() <= 2
