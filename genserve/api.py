@@ -8,11 +8,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import Self
 
-from genserve.diffusion import evaluations
+from genserve.diffusion import SAMPLERS, TAKE_ETA, evaluations
 from genserve.export import Spec
 from genserve.fields import SAMPLES_MAX, BadRequest, Count, Label, Watching, field
 from genserve.noise import SEED_MAX, drawn_classes
-from genserve.schedules import levels
+from genserve.schedules import SCHEDULES, Tuned, levels
 
 NO_CLASS = "none"  # as a label
 # values in one answer; the host takes minutes over a batch of answers of tens of megabytes
@@ -22,8 +22,7 @@ FRAMES_MAX = 50  # of an animation
 STREAM_FRAMES = 10  # where a client says no number
 STRIP_MAX = 10  # noise levels in a filmstrip
 
-Schedule = Literal["karras", "linear", "cosine", "offset_cosine"]
-SCHEDULES = "karras, linear, cosine, offset_cosine"
+Schedule = Literal["karras", "linear", "cosine", "offset_cosine", "tuned"]
 
 
 class PictureRequest(BaseModel, ABC):
@@ -32,6 +31,7 @@ class PictureRequest(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: str | None
+    sampler: str | None
 
     num_samples: Count = field(
         16,
@@ -60,13 +60,16 @@ class PictureRequest(BaseModel, ABC):
     eta: float | None = field(
         None,
         "0 to 1",
-        "fresh noise of `ddim`, which alone takes it: 0 none, 1 as much as `ddpm`; where not given, 0, or "
+        "fresh noise of `ddim` and `dpmpp_2m`: 0 none, 1 as much as `ddpm`; where not given, 0, or "
         "with no sampler given either, the model's best",
         ge=0,
         le=1,
     )
     schedule: Schedule | None = field(
-        None, SCHEDULES, "spacing of the noise levels; the model's best where not given"
+        None,
+        ", ".join(SCHEDULES),
+        "spacing of the noise levels; `tuned` was found for this model and some numbers of steps, which "
+        "`describe` lists; where not given, the model's best",
     )
     label: Label = field(
         None,
@@ -164,23 +167,31 @@ class PictureRequest(BaseModel, ABC):
             raise BadRequest(min(watching), "only a stream has frames", "with stream=true or stream=jsonl")
         return filled
 
-    def _levels(self, spec: Spec, sampler: str, sigma_max: float, usual_steps: int) -> dict[str, Any]:
+    def _tuned(self, spec: Spec) -> Tuned | None:
+        """Return what was found for so many steps: where `tuned` is asked for, or nothing but the steps."""
+        open_ = self.sampler is None and self.schedule is None and self.eta is None
+        return spec.tuned_for(self.steps or spec.steps) if open_ or self.schedule == "tuned" else None
+
+    def _levels(
+        self, spec: Spec, sampler: str, sigma_max: float, usual_steps: int, tuned: Tuned | None = None
+    ) -> dict[str, Any]:
         """Return the steps, schedule and eta of a sampler that goes from level to level.
 
         Raises:
             BadRequest: there are no such levels, or the sampler takes no eta.
         """
-        if sampler != "ddim" and self.eta is not None:
-            raise BadRequest("eta", f"{sampler} takes no eta", "only with sampler ddim")
-        schedule, steps = self.schedule or spec.schedule, self.steps or usual_steps
+        if sampler not in TAKE_ETA and self.eta is not None:
+            raise BadRequest("eta", f"{sampler} takes no eta", f"only with sampler {' or '.join(TAKE_ETA)}")
+        schedule = self.schedule or ("tuned" if tuned else spec.schedule)
+        steps = self.steps or usual_steps
         try:
-            levels(schedule, steps, spec.sigma_min, sigma_max)
+            levels(schedule, steps, spec.sigma_min, sigma_max, spec.tuned)
         except ValueError as error:
             raise BadRequest(
-                "steps", str(error), f"fewer steps, or another schedule than {schedule}"
+                "steps", str(error), f"other steps, or another schedule than {schedule}"
             ) from error
-        usual = spec.eta if "sampler" not in self.model_fields_set else 0.0
-        eta = usual if sampler == "ddim" and self.eta is None else self.eta
+        usual = (tuned or spec).eta if self.sampler is None else 0.0
+        eta = usual if sampler in TAKE_ETA and self.eta is None else self.eta
         return {"schedule": schedule, "steps": steps, "eta": eta}
 
     def _labels(self, spec: Spec, seed: int, n: int, draw: bool) -> list[int] | None:
@@ -234,8 +245,10 @@ class DiffusionRequest(PictureRequest):
     task: Literal["sample", "describe"] = field(
         "sample", "sample, describe", "`describe` answers with what the model is and what its defaults are"
     )
-    sampler: Literal["ddim", "ddpm", "heun", "dpmpp_2m"] | None = field(
-        None, "ddim, ddpm, heun, dpmpp_2m", "the model's best where not given"
+    sampler: Literal["ddim", "ddpm", "heun", "dpmpp_2m", "consistency"] | None = field(
+        None,
+        ", ".join(SAMPLERS),
+        "the model's best where not given; `consistency` is for models distilled to few evaluations",
     )
     guidance: float | None = field(
         None,
@@ -255,8 +268,10 @@ class DiffusionRequest(PictureRequest):
             raise BadRequest("guidance", "guidance pulls toward a class, and there is none", "1, or a label")
         usual = spec.guidance if label else 1.0
         filled["guidance"] = usual if self.guidance is None else self.guidance
-        filled["sampler"] = sampler = self.sampler or spec.sampler
-        request = self.model_copy(update=filled | self._levels(spec, sampler, spec.sigma_max, spec.steps))
+        tuned = self._tuned(spec)
+        filled["sampler"] = sampler = self.sampler or (tuned or spec).sampler
+        filled |= self._levels(spec, sampler, spec.sigma_max, spec.steps, tuned)
+        request = self.model_copy(update=filled)
         request._check_work(request.evaluations)
         request._check_size(spec)
         return request

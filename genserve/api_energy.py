@@ -34,7 +34,7 @@ class EnergyRequest(PictureRequest):
     mask: str | None = field(
         None, "a picture of the model's size", "of `restore`: what is white stays, what is black is filled"
     )
-    sampler: Literal["langevin", "mala", "ddim", "ddpm", "heun", "dpmpp_2m"] | None = field(
+    sampler: Literal["langevin", "mala", "ddim", "ddpm", "heun", "dpmpp_2m", "consistency"] | None = field(
         None,
         "langevin, mala, ddim, ddpm, heun, dpmpp_2m",
         "the model's best where not given; `mala` walks at one noise level, the diffusion samplers want a "
@@ -116,7 +116,8 @@ class EnergyRequest(PictureRequest):
             self._refuse(f"{task} takes no step", "steps", "sampler", "step_size", "noise", "eta", "schedule")
             self._refuse(f"{task} draws nothing and knows no class", "seed", "label")
             return {"sigma": sigma, "steps": 1, "seed": None}
-        usual: str = spec.sampler
+        tuned = self._tuned(spec) if task == "sample" else None
+        usual: str = (tuned or spec).sampler
         allowed: tuple[str, ...] = ("langevin", *SAMPLERS)
         if task == "refine" or walk.plain:
             usual, allowed = "langevin", WALKS
@@ -133,7 +134,9 @@ class EnergyRequest(PictureRequest):
             return way | self._steps(spec, task, sampler)
         self._refuse(f"{sampler} has none", "step_size", "noise")
         noisy = task == "restore" and self.mask is None
-        return way | self._levels(spec, sampler, sigma if noisy and sigma else spec.sigma_max, spec.steps)
+        top = sigma if noisy and sigma else spec.sigma_max
+        usual_steps = walk.restore_steps if task == "restore" else spec.steps
+        return way | self._levels(spec, sampler, top, usual_steps, tuned)
 
     def _steps(self, spec: Spec, task: str, sampler: str) -> dict[str, Any]:
         """Return the steps of a walk, at one noise level or from level to level."""

@@ -1,6 +1,7 @@
 """A small image classifier, whose penultimate layer is what genserve.metrics measures distances in.
 
-An image has the same features alone and in a crowd: GroupNorm stays inside it, BatchNorm is frozen after training.
+An image has the same features alone and in a crowd: GroupNorm stays inside it, and BatchNorm, once trained,
+is fixed numbers.
 """
 
 from collections.abc import Callable, Sequence

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from genserve import data, images, run
 from genserve.contrastive import ChainConfig, walk
-from genserve.diffusion import Model, ddim, level
+from genserve.diffusion import Model, consistency, ddpm, level
 from genserve.diffusion import run as sample
 from genserve.energy import Energy, mala, slope
 from genserve.noise import Streams, uniform
@@ -17,15 +17,22 @@ from genserve.schedules import karras
 
 
 @torch.no_grad()
-def sample_grid(denoiser: Model, model: run.ModelConfig, device: torch.device) -> bytes:
-    """Return a PNG of 8 images a class, a column each (64 without classes), the same noise every time."""
+def sample_grid(
+    denoiser: Model, model: run.ModelConfig, device: torch.device, few: tuple[float, ...] = ()
+) -> bytes:
+    """Return a PNG of 8 images a class, a column each (64 without classes), the same noise every time.
+
+    Args:
+        few: noise levels of a consistency model, falling; DDPM in 25 steps where there are none.
+    """
     n_classes = len(model.classes)
     columns = min(n_classes, 10) or 8
     y = torch.arange(8 * columns, device=device) % columns * (n_classes > 0)
     noise = Streams(0, range(len(y)))
-    sigmas = karras(25, model.sigma_min, model.sigma_max)
+    sigmas = torch.tensor([*few, 0.0]) if few else karras(25, model.sigma_min, model.sigma_max)
     x_t = sigmas[0].item() * noise(torch.empty(len(y), *model.shape, device=device))
-    return _sheet(sample(ddim(x_t, sigmas, y, eta=1.0, noise=noise), denoiser), columns)
+    sampler = (consistency if few else ddpm)(x_t, sigmas, y, noise=noise)
+    return _sheet(sample(sampler, denoiser), columns)
 
 
 def chain_grid(energy: Energy, model: run.ModelConfig, chains: ChainConfig, device: torch.device) -> bytes:

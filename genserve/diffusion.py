@@ -64,12 +64,16 @@ def ddim(x_t: Tensor, sigmas: Tensor, y: Tensor, *, eta: float = 0.0, noise: Noi
     """
     for sigma, sigma_next in pairwise(sigmas.tolist()):
         x_0 = yield Query(x_t, level(sigma, x_t), y)
-        fresh = eta * sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2)  # std of the new noise
-        # x_0 + sqrt(sigma_next**2 - fresh**2) * eps, where eps = (x_t - x_0) / sigma
-        x_t = x_0.lerp(x_t, math.sqrt(sigma_next**2 - fresh**2) / sigma)
-        if fresh > 0:
-            x_t = x_t.add(noise(x_t), alpha=fresh)
+        x_t = _lowered(x_t, x_0, sigma, sigma_next, eta, noise)
     return x_t
+
+
+def _lowered(x_t: Tensor, x_0: Tensor, sigma: float, sigma_next: float, eta: float, noise: Noise) -> Tensor:
+    """Return the image at sigma_next that comes of x_t at sigma and x_0; a share of its noise is fresh."""
+    fresh = eta * sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2)  # std of the new noise
+    # x_0 + sqrt(sigma_next**2 - fresh**2) * eps, where eps = (x_t - x_0) / sigma
+    x_t = x_0.lerp(x_t, math.sqrt(sigma_next**2 - fresh**2) / sigma)
+    return x_t.add(noise(x_t), alpha=fresh) if fresh > 0 else x_t
 
 
 def ddpm(x_t: Tensor, sigmas: Tensor, y: Tensor, *, noise: Noise) -> Sampler:
@@ -97,10 +101,14 @@ def heun(x_t: Tensor, sigmas: Tensor, y: Tensor) -> Sampler:
     return x_t
 
 
-def dpmpp_2m(x_t: Tensor, sigmas: Tensor, y: Tensor) -> Sampler:
+def dpmpp_2m(x_t: Tensor, sigmas: Tensor, y: Tensor, *, eta: float = 0.0, noise: Noise) -> Sampler:
     """DPM-Solver++(2M): second order, one evaluation a step; nfe = n. The last step returns the answer.
 
-    Source: Lu et al. 2022 (arXiv:2211.01095), algorithm 2, with alpha = 1 and lambda = -log sigma.
+    It is DDIM whose x_0 is extrapolated to the middle of the step: eta = 0 draws no noise, eta = 1 is the
+    multistep solver of the reverse SDE.
+
+    Source: Lu et al. 2022 (arXiv:2211.01095), algorithm 2 and, for eta = 1, appendix A, with alpha = 1 and
+    lambda = -log sigma.
     """
     before: tuple[Tensor, float] | None = None  # the step before this one: its answer and its h
     for sigma, sigma_next in pairwise(sigmas.tolist()):
@@ -111,21 +119,32 @@ def dpmpp_2m(x_t: Tensor, sigmas: Tensor, y: Tensor) -> Sampler:
         ahead = x_0
         if before is not None:
             x_0_before, h_before = before
-            # x_0 extrapolated to the middle of the step
             ahead = x_0 + h / (2 * h_before) * (x_0 - x_0_before)
-        ratio = sigma_next / sigma
-        x_t = ratio * x_t + (1 - ratio) * ahead
+        x_t = _lowered(x_t, ahead, sigma, sigma_next, eta, noise)
         before = x_0, h
     return x_t
 
 
-SAMPLERS = ("ddim", "ddpm", "heun", "dpmpp_2m")
+def consistency(x_t: Tensor, sigmas: Tensor, y: Tensor, *, noise: Noise) -> Sampler:
+    """Take each answer for the image and noise it anew at the next level; nfe = n. For distilled models.
+
+    Source: Song et al. 2023 (arXiv:2303.01469), algorithm 1.
+    """
+    for sigma, sigma_next in pairwise(sigmas.tolist()):
+        x_t = yield Query(x_t, level(sigma, x_t), y)
+        if sigma_next > 0:
+            x_t = x_t.add(noise(x_t), alpha=sigma_next)
+    return x_t
+
+
+SAMPLERS = ("ddim", "ddpm", "heun", "dpmpp_2m", "consistency")
+TAKE_ETA = ("ddim", "dpmpp_2m")
 
 
 def sampler_named(
     name: str, x_t: Tensor, sigmas: Tensor, y: Tensor, *, eta: float = 0.0, noise: Noise
 ) -> Sampler:
-    """Return a sampler by its name; eta is DDIM's alone.
+    """Return a sampler by its name; eta is for those in TAKE_ETA.
 
     Raises:
         ValueError: the name is not in SAMPLERS.
@@ -138,7 +157,9 @@ def sampler_named(
         case "heun":
             return heun(x_t, sigmas, y)
         case "dpmpp_2m":
-            return dpmpp_2m(x_t, sigmas, y)
+            return dpmpp_2m(x_t, sigmas, y, eta=eta, noise=noise)
+        case "consistency":
+            return consistency(x_t, sigmas, y, noise=noise)
     raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {name!r}")
 
 

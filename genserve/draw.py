@@ -2,19 +2,20 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genserve import images
-from genserve.diffusion import SAMPLERS, Sampler, evaluations, guided, run, sampler_named
+from genserve.diffusion import SAMPLERS, TAKE_ETA, Sampler, evaluations, guided, run, sampler_named
 from genserve.energy import annealed, denoised, langevin, slope
-from genserve.export import FAMILIES, Walk
+from genserve.export import FAMILIES, Walk, serving_of, tuned_in
 from genserve.metrics import Chunks
 from genserve.noise import Noise, Streams, uniform
 from genserve.run import ModelConfig
-from genserve.schedules import levels
+from genserve.schedules import Tuned, levels
 
 KEYS = {
     "diffusion": {"schedule": str, "guidance": float, "eta": float, "sigma_min": float, "sigma_max": float},
@@ -43,6 +44,7 @@ class Setting:
     step_size: float = 1.0
     noise: float | None = None
     gradient_max: float | None = None
+    tuned: tuple[Tuned, ...] = ()
 
     @property
     def one_level(self) -> bool:
@@ -52,7 +54,7 @@ class Setting:
     @property
     def sigmas(self) -> Tensor:
         """The noise levels, (steps + 1,)."""
-        return levels(self.schedule, self.steps, self.sigma_min, self.sigma_max)
+        return levels(self.schedule, self.steps, self.sigma_min, self.sigma_max, self.tuned)
 
     @property
     def nfe(self) -> int:
@@ -62,11 +64,14 @@ class Setting:
         return self.steps + (0 if self.one_level else 1)
 
 
-def setting(text: str, model: ModelConfig, walk: Walk | None = None) -> Setting:
+def setting(
+    text: str, model: ModelConfig, walk: Walk | None = None, tuned: tuple[Tuned, ...] = ()
+) -> Setting:
     """Return what SAMPLER:STEPS[:KEY=VALUE]... names, like dpmpp_2m:12 or ddim:50:schedule=cosine:eta=1.
 
     Args:
         walk: of an energy, what is meant where the setting does not say.
+        tuned: what the model's schedule `tuned` stands for.
 
     Raises:
         ValueError: it names nothing that this model can do.
@@ -82,18 +87,28 @@ def setting(text: str, model: ModelConfig, walk: Walk | None = None) -> Setting:
             f"a setting is SAMPLER:STEPS[:KEY=VALUE]..., SAMPLER one of {', '.join(samplers)}, KEY one of "
             f"{', '.join(keys)}; got {text!r}"
         )
-    named: dict[str, Any] = {"sigma_min": model.sigma_min, "sigma_max": model.sigma_max}
+    named: dict[str, Any] = {"sigma_min": model.sigma_min, "sigma_max": model.sigma_max, "tuned": tuned}
     if walk:
         named |= {"step_size": walk.step_size, "noise": walk.noise_std, "gradient_max": walk.gradient_max}
     named |= {key: keys[key](value) for key, value in words.items()}
     found = Setting(sampler=sampler, steps=int(steps), **named)
-    if found.eta and sampler != "ddim":
-        raise ValueError(f"eta is ddim's alone, got {text!r}")
+    if found.eta and sampler not in TAKE_ETA:
+        raise ValueError(f"eta is for {' and '.join(TAKE_ETA)} alone, got {text!r}")
     if found.guidance != 1 and not model.classes:
         raise ValueError(f"guidance needs a model with classes, got {text!r}")
     if not found.one_level:
         _ = found.sigmas  # refuses a schedule that does not exist or has fewer levels
     return found
+
+
+def served(directory: Path) -> str:
+    """Return the setting with which a run is served; raises as `export.serving_of`."""
+    how = serving_of(directory)
+    found = next((found for found in tuned_in(how) if found.steps == how["steps"]), None)
+    sampler, eta = (found.sampler, found.eta) if found else (how["sampler"], how.get("eta", 0.0))
+    schedule = "tuned" if found else how.get("schedule", "karras")
+    words = ["" if schedule == "karras" else f":schedule={schedule}", f":eta={eta:g}" if eta else ""]
+    return f"{sampler}:{how['steps']}" + "".join(words)
 
 
 def fair_classes(n: int, counts: Tensor) -> Tensor:

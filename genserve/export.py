@@ -20,11 +20,11 @@ import torch
 
 import genserve
 from genserve import run
-from genserve.diffusion import SAMPLERS
+from genserve.diffusion import SAMPLERS, TAKE_ETA
 from genserve.energy import slope
 from genserve.engine import Evaluate
 from genserve.forward import packed
-from genserve.schedules import SCHEDULES
+from genserve.schedules import SCHEDULES, Tuned
 
 FORMAT = 1  # of model.json
 FAMILIES = {"diffusion": SAMPLERS, "energy": ("langevin", *SAMPLERS)}  # and their samplers
@@ -40,6 +40,7 @@ class Walk:
     plain: bool  # knows no noise levels, and is asked at sigma = 1
     read_sigma: float  # the level at which pictures are scored, refined and explained
     restore_sigma: float = 0.5  # how noisy a picture is taken to be
+    restore_steps: int = 25
     steps: int = 50
     step_size: float = 0.5
     noise_std: float | None = None  # none is what suits: see `annealed`, and `langevin` at one level
@@ -57,7 +58,8 @@ class Walk:
 class Spec:
     """model.json: what a server must know of a model, and all it may know.
 
-    `sampler`, `eta`, `schedule`, `steps`, `guidance` are what a request gets that does not say otherwise.
+    `sampler`, `eta`, `schedule`, `steps`, `guidance` are what a request gets that does not say otherwise; for
+    a number of steps that `tuned` has, that comes before sampler, eta and schedule.
     """
 
     format: int = FORMAT
@@ -72,6 +74,7 @@ class Spec:
     schedule: str = "karras"
     steps: int = 18
     guidance: float = 1.0
+    tuned: tuple[Tuned, ...] = ()  # what the schedule `tuned` stands for
     walk: Walk | None = None  # of an energy
     torch: str = ""  # the version that wrote model.pt
     genserve: str = genserve.__version__
@@ -82,17 +85,22 @@ class Spec:
         for name, value, allowed in (
             ("family", self.family, tuple(FAMILIES)),
             ("sampler", self.sampler, FAMILIES.get(self.family, ())),
-            ("schedule", self.schedule, SCHEDULES),
+            ("schedule", self.schedule, tuple(name for name in SCHEDULES if name != "tuned")),
+            *(("tuned sampler", found.sampler, FAMILIES.get(self.family, ())) for found in self.tuned),
         ):
             if value not in allowed:
                 raise ValueError(f"model.json: {name} must be one of {', '.join(allowed)}, got {value!r}")
-        if self.eta and self.sampler != "ddim":
+        if self.eta and self.sampler not in TAKE_ETA:
             raise ValueError(f"model.json: {self.sampler} takes no eta, got {self.eta}")
 
     @property
     def no_class(self) -> int:
         """The y that means "no class"."""
         return len(self.classes)
+
+    def tuned_for(self, steps: int) -> Tuned | None:
+        """Return what was found for so many steps, if anything was."""
+        return next((found for found in self.tuned if found.steps == steps), None)
 
 
 def read_spec(path: Path) -> Spec:
@@ -113,7 +121,13 @@ def read_spec(path: Path) -> Spec:
         )
     walk = value.get("walk")
     walk = Walk(**walk | {"energies": tuple(walk["energies"])}) if walk else None
-    return Spec(**value | {"shape": tuple(value["shape"]), "classes": tuple(value["classes"]), "walk": walk})
+    named = {"shape": tuple(value["shape"]), "classes": tuple(value["classes"]), "walk": walk}
+    return Spec(**value | named | {"tuned": tuned_in(value)})
+
+
+def tuned_in(value: dict[str, Any]) -> tuple[Tuned, ...]:
+    """Return the tuned noise levels of model.json or serving.json."""
+    return tuple(Tuned(**found | {"sigmas": tuple(found["sigmas"])}) for found in value.get("tuned", ()))
 
 
 def export(directory: Path, out: Path) -> Spec:
@@ -128,6 +142,7 @@ def export(directory: Path, out: Path) -> Spec:
     trained = run.load_model(directory)
     model = run.model_config(directory)
     serving = serving_of(directory)
+    serving["tuned"] = tuned_in(serving)
     if model.family == "energy":
         serving["walk"] = walk_of(directory)
     spec = Spec(

@@ -4,10 +4,12 @@ The loop itself stays in training/train_*.py, in plain sight.
 """
 
 import copy
+import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -199,3 +201,17 @@ def launch(fit: Callable[[Config, train.Ranks], None], config: Config) -> None:
         fit(config, ranks)
     finally:
         train.leave_ranks()
+
+
+def taught_by(directory: Path, model: run.ModelConfig) -> nn.Module:
+    """Return the denoiser of a run whose images and network are those of `model`.
+
+    Raises:
+        ValueError: it is another network or knows other images.
+    """
+    other = run.model_config(directory)
+    for name in ("shape", "classes", "mean", "std", "net"):
+        theirs, ours = getattr(other, name), getattr(model, name)
+        if json.loads(json.dumps(theirs)) != json.loads(json.dumps(ours)):  # tuples and lists are alike
+            raise ValueError(f"teacher {directory} has {name} {theirs}, this run {ours}")
+    return run.load_denoiser(directory)

@@ -8,6 +8,8 @@ x_0 + sigma eps with
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -113,16 +115,33 @@ def trailing(levels: Tensor, n: int) -> Tensor:
     return torch.cat([levels[picked], levels.new_zeros(1)])
 
 
-SCHEDULES = ("karras", "linear", "cosine", "offset_cosine")
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """Noise levels found for one model and a number of steps (scripts/tune_steps), and the sampler."""
+
+    sampler: str
+    eta: float = 0.0
+    sigmas: tuple[float, ...]  # falling, all above 0
+
+    @property
+    def steps(self) -> int:
+        """How many."""
+        return len(self.sigmas)
 
 
-def levels(schedule: str, n: int, sigma_min: float, sigma_max: float) -> Tensor:
+SCHEDULES = ("karras", "linear", "cosine", "offset_cosine", "tuned")
+
+
+def levels(schedule: str, n: int, sigma_min: float, sigma_max: float, tuned: Sequence[Tuned] = ()) -> Tensor:
     """Return n levels of a named schedule for a model that knows the noise from sigma_min to sigma_max.
 
     Karras spans that range; the others have levels of their own, of which those above sigma_max are left out.
 
+    Args:
+        tuned: what `tuned` stands for, of this model.
+
     Raises:
-        ValueError: the name is not in SCHEDULES, or the schedule has fewer than n levels.
+        ValueError: the name is not in SCHEDULES, or the schedule has no n levels.
     """
     match schedule:
         case "karras":
@@ -134,4 +153,10 @@ def levels(schedule: str, n: int, sigma_min: float, sigma_max: float) -> Tensor:
         case "offset_cosine":
             signal = 1 / math.hypot(1, sigma_max)  # of the model's noisiest level
             return offset_cosine(n, min_signal=max(0.02, signal))
+        case "tuned":
+            for found in tuned:
+                if found.steps == n and found.sigmas[0] <= sigma_max:
+                    return torch.tensor([*found.sigmas, 0.0], dtype=torch.float64)
+            known = ", ".join(str(found.steps) for found in tuned) or "nothing"
+            raise ValueError(f"tuned knows {known} from pure noise: no {n} steps from {sigma_max:g}")
     raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")

@@ -123,7 +123,7 @@ class _Way:
         noise = Streams(_set(request.seed), request.indices)
         noisy = request.task == "restore" and self.keep is None
         top = _set(request.sigma) if noisy else spec.sigma_max
-        sigmas = levels(_set(request.schedule), _set(request.steps), spec.sigma_min, top)
+        sigmas = levels(_set(request.schedule), _set(request.steps), spec.sigma_min, top, spec.tuned)
         x_t = x if noisy else top * noise(x)
         if request.sampler not in SAMPLERS:
             size = _set(request.step_size)

@@ -19,7 +19,7 @@ class DiffusionHandler(EngineHandler):
         """Return the sampler of a resolved request; every image starts from its own stream of noise."""
         n, spec = request.num_samples, self.spec
         noise = Streams(request.seed, request.indices)
-        sigmas = levels(request.schedule, request.steps, spec.sigma_min, spec.sigma_max)
+        sigmas = levels(request.schedule, request.steps, spec.sigma_min, spec.sigma_max, spec.tuned)
         x_t = sigmas[0].item() * noise(torch.empty(n, *spec.shape, device=self.device))
         y = torch.tensor(request.label or [spec.no_class] * n, device=self.device)
         plain = sampler_named(request.sampler, x_t, sigmas, y, eta=request.eta or 0.0, noise=noise)

@@ -10,6 +10,7 @@ import pytest
 from genserve.api import WORK_MAX, DiffusionRequest
 from genserve.export import Spec
 from genserve.fields import BadRequest, parse
+from genserve.schedules import Tuned
 
 DIGITS = Spec(
     name="digits",
@@ -47,7 +48,37 @@ def test_the_model_s_own_eta_goes_with_its_own_sampler_only() -> None:
     assert resolved({"sampler": "ddim"}, noisy).eta == 0
     assert resolved({"sampler": "heun"}, noisy).eta is None
     with pytest.raises(ValueError, match="eta"):
-        dataclasses.replace(DIGITS, eta=0.5)
+        dataclasses.replace(DIGITS, sampler="heun", eta=0.5)
+
+
+def test_the_steps_alone_bring_what_was_found_for_them() -> None:
+    found = (
+        Tuned(sampler="dpmpp_2m", eta=0.6, sigmas=(30.0, 3.0, 0.5)),
+        Tuned(sampler="heun", sigmas=(9.0,)),
+    )
+    spec = dataclasses.replace(DIGITS, sampler="ddim", eta=1.0, steps=3, tuned=found)
+
+    def way(**fields: Any) -> tuple[Any, ...]:
+        request = resolved(fields, spec)
+        return request.sampler, request.steps, request.schedule, request.eta
+
+    assert way() == ("dpmpp_2m", 3, "tuned", 0.6)
+    assert way(steps=1) == ("heun", 1, "tuned", None)
+    assert way(steps=5) == ("ddim", 5, "karras", 1.0)  # nothing was found
+    assert way(schedule="karras") == ("ddim", 3, "karras", 1.0)
+    assert way(sampler="ddim") == ("ddim", 3, "karras", 0.0)
+    assert way(eta=0) == ("ddim", 3, "karras", 0.0)
+    assert way(schedule="tuned", sampler="ddim") == ("ddim", 3, "tuned", 0.0)
+    assert way(schedule="tuned", eta=0.1) == ("dpmpp_2m", 3, "tuned", 0.1)
+    with pytest.raises(BadRequest, match="tuned knows 3, 1") as caught:
+        resolved({"schedule": "tuned", "steps": 5}, spec)
+    assert caught.value.field == "steps"
+    with pytest.raises(BadRequest, match="tuned knows nothing"):
+        resolved({"schedule": "tuned"}, DIGITS)
+    with pytest.raises(
+        ValueError, match="schedule must be one of karras, linear, cosine, offset_cosine, got"
+    ):
+        dataclasses.replace(DIGITS, schedule="tuned")  # of other numbers of steps it says nothing
 
 
 def test_a_form_says_the_same_as_json() -> None:
@@ -92,7 +123,7 @@ def test_a_form_says_the_same_as_json() -> None:
         ({"schedule": "sqrt"}, "schedule"),
         ({"eta": 1.5, "sampler": "ddim"}, "eta"),
         ({"eta": float("nan"), "sampler": "ddim"}, "eta"),
-        ({"eta": 0.5}, "eta"),
+        ({"eta": 0.5, "sampler": "heun"}, "eta"),
         ({"eta": 0, "sampler": "ddpm"}, "eta"),
         ({"eta": 1, "sampler": "ddpm"}, "eta"),
         ({"label": 10}, "label"),

@@ -204,7 +204,18 @@ def test_dpmpp_2m_is_that_of_diffusers(x_vp: Tensor):
 
     scheduler = DPMSolverMultistepScheduler(**common(algorithm_type="dpmsolver++", solver_type="midpoint"))
     # diffusers takes every one of the 20 steps in float32, which resolves 6e-8
-    assert torch.allclose(ours(dpmpp_2m, x_vp), theirs(scheduler, x_vp), rtol=0, atol=2e-6)
+    assert torch.allclose(ours(dpmpp_2m, x_vp, noise=silent), theirs(scheduler, x_vp), rtol=0, atol=2e-6)
+
+
+def test_dpmpp_2m_with_noise_is_the_sde_solver_of_diffusers(x_vp: Tensor):
+    from diffusers import DPMSolverMultistepScheduler
+
+    one, other = Streams(1, range(4)), Streams(1, range(4))
+    kind = {"algorithm_type": "sde-dpmsolver++", "solver_type": "midpoint"}
+    expected = theirs(DPMSolverMultistepScheduler(**common(**kind)), x_vp, variance_noise=lambda: one(x_vp))
+    found = ours(dpmpp_2m, x_vp, eta=1.0, noise=other)
+    assert torch.allclose(found, expected, rtol=0, atol=2e-6)
+    assert not torch.allclose(found, ours(dpmpp_2m, x_vp, noise=silent), atol=0.1)
 
 
 # ---- samplers around samplers, and by name -----------------------------------------------------------------
@@ -285,7 +296,37 @@ def test_watching_sees_every_evaluation_and_changes_nothing(name: str):
     assert all(a is c and b is d for (a, b), (c, d) in zip(asked, seen, strict=True))
 
 
-def test_eta_reaches_ddim_alone():
+def test_consistency_noises_each_answer_anew():
+    """With answers of 0 what is left is the noise itself: its stream's k-th draw at level k."""
+    asked: list[Tensor] = []
+
+    def blank(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        asked.append(x)
+        return torch.zeros_like(x)
+
+    noise, again = Streams(0, range(3)), Streams(0, range(3))
+    sigmas = torch.tensor([80.0, 2.0, 0.5, 0.0], dtype=torch.float64)
+    assert torch.equal(run(build("consistency", STARTS, sigmas, noise=noise), blank), torch.zeros(3))
+    expected = [STARTS, 2 * again(STARTS), 0.5 * again(STARTS)]
+    assert all(torch.equal(x, level) for x, level in zip(asked, expected, strict=True))
+
+
+def test_consistency_of_a_perfect_model_draws_the_data(noise: Noise):
+    """The end of the Gaussian's path is known, and from one level on every answer is a draw of the data."""
+
+    def end(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        return MEAN + STD / (STD**2 + sigma**2).sqrt() * (x - MEAN)
+
+    n = 20_000
+    x_T = 80 * noise(torch.empty(n, dtype=torch.float64))
+    for levels in ([80.0, 0.0], [80.0, 0.8, 0.0], [80.0, 10.0, 0.3, 0.1, 0.0]):
+        sigmas = torch.tensor(levels, dtype=torch.float64)
+        x_0 = run(build("consistency", x_T, sigmas, torch.zeros(n), noise), end)
+        assert x_0.mean().item() == pytest.approx(MEAN, abs=5 * STD / n**0.5)
+        assert x_0.std().item() == pytest.approx(STD, rel=5 / (2 * n) ** 0.5)
+
+
+def test_eta_reaches_ddim_and_dpmpp_2m_alone():
     def sample(name: str, eta: float) -> Tensor:
         return run(
             sampler_named(name, STARTS, karras(5), NO_CLASS, eta=eta, noise=Streams(0, range(3))), gaussian
@@ -293,11 +334,13 @@ def test_eta_reaches_ddim_alone():
 
     assert torch.equal(sample("ddim", 1.0), sample("ddpm", 0.0))
     assert not torch.equal(sample("ddim", 0.5), sample("ddim", 0.0))
-    assert torch.equal(sample("ddpm", 0.0), sample("ddpm", 1.0))
+    assert not torch.equal(sample("dpmpp_2m", 0.5), sample("dpmpp_2m", 0.0))
+    for name in ("ddpm", "heun", "consistency"):
+        assert torch.equal(sample(name, 0.0), sample(name, 1.0))
 
 
 def test_an_unknown_sampler_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="ddim, ddpm, heun, dpmpp_2m, got 'euler'"):
+    with pytest.raises(ValueError, match="ddim, ddpm, heun, dpmpp_2m, consistency, got 'euler'"):
         build("euler", STARTS, karras(5))
 
 

@@ -1,15 +1,18 @@
 """Drawing in bulk: an image depends on its seed and number, and classes come in fair shares."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from genserve import run
 from genserve.diffusion import Denoiser
-from genserve.draw import draw, fair_classes, setting
+from genserve.draw import draw, fair_classes, served, setting
 from genserve.export import Walk
 from genserve.run import ModelConfig
+from genserve.schedules import Tuned
 
 MODEL = ModelConfig(
     family="diffusion",
@@ -78,7 +81,7 @@ def test_a_setting_says_what_it_changes_and_the_model_the_rest() -> None:
     ],
 )
 def test_what_is_no_setting_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"SAMPLER:STEPS|eta is ddim's alone|schedule|n >= 1"):
+    with pytest.raises(ValueError, match=r"SAMPLER:STEPS|eta is for ddim and dpmpp_2m alone|schedule|n >= 1"):
         setting(text, MODEL)
 
 
@@ -140,3 +143,19 @@ def test_what_a_setting_of_an_energy_leaves_out_is_the_walk_s() -> None:
     for text in ("ddim:5", "langevin:5:guidance=2"):
         with pytest.raises(ValueError, match="SAMPLER one of langevin, KEY one of"):
             setting(text, PLAIN, WALK)
+
+
+def test_tuned_levels_are_the_model_s_and_served_names_them(tmp_path: Path) -> None:
+    found = (Tuned(sampler="dpmpp_2m", eta=0.5, sigmas=(30.0, 2.0)),)
+    how = setting("ddim:2:schedule=tuned", MODEL, tuned=found)
+    assert how.sigmas.tolist() == [30.0, 2.0, 0.0]
+    with pytest.raises(ValueError, match="tuned knows 2"):
+        setting("ddim:3:schedule=tuned", MODEL, tuned=found)
+
+    run.write_json(tmp_path / "config.json", {"format": 1, "model": asdict(MODEL), "train": {}})
+    assert served(tmp_path) == "dpmpp_2m:18"
+    serving = {"sampler": "ddim", "eta": 1.0, "steps": 2, "tuned": [asdict(found[0])]}
+    run.write_json(tmp_path / "serving.json", serving)
+    assert served(tmp_path) == "dpmpp_2m:2:schedule=tuned:eta=0.5"
+    run.write_json(tmp_path / "serving.json", serving | {"steps": 7, "schedule": "cosine"})
+    assert served(tmp_path) == "ddim:7:schedule=cosine:eta=1"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from genserve.schedules import (
     SCHEDULES,
+    Tuned,
     alpha_bar_of,
     cosine,
     karras,
@@ -30,7 +31,10 @@ def test_signal_and_noise_share_one_clock(alpha_bar: float):
     assert alpha_bar_of(sigma).item() == pytest.approx(alpha_bar, rel=1e-12)
 
 
-@given(schedule=st.sampled_from(SCHEDULES), n=st.integers(1, 300), sigma_max=st.floats(1, 100))
+NAMED = [name for name in SCHEDULES if name != "tuned"]  # the same for every model
+
+
+@given(schedule=st.sampled_from(NAMED), n=st.integers(1, 300), sigma_max=st.floats(1, 100))
 def test_every_schedule_falls_from_the_models_range_to_zero(schedule: str, n: int, sigma_max: float):
     sigmas = levels(schedule, n, 0.002, sigma_max)
     assert len(sigmas) == n + 1
@@ -138,5 +142,17 @@ def test_impossible_settings_are_refused(wrong):
 
 
 def test_an_unknown_schedule_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="karras, linear, cosine, offset_cosine, got 'quadratic'"):
+    with pytest.raises(ValueError, match="karras, linear, cosine, offset_cosine, tuned, got 'quadratic'"):
         levels("quadratic", 10, 0.002, 80.0)
+
+
+def test_tuned_is_what_was_found_for_so_many_steps():
+    found = [Tuned(sampler="ddim", sigmas=(40.0, 1.0)), Tuned(sampler="heun", sigmas=(30.0, 2.0, 0.1))]
+    assert levels("tuned", 3, 0.002, 40.0, found).tolist() == [30.0, 2.0, 0.1, 0.0]
+    assert levels("tuned", 2, 0.002, 40.0, found).dtype == torch.float64
+    with pytest.raises(ValueError, match="tuned knows 2, 3 from pure noise: no 4 steps"):
+        levels("tuned", 4, 0.002, 40.0, found)
+    with pytest.raises(ValueError, match="no 2 steps from 0.5"):  # not where less noise is the start
+        levels("tuned", 2, 0.002, 0.5, found)
+    with pytest.raises(ValueError, match="tuned knows nothing"):
+        levels("tuned", 2, 0.002, 40.0)

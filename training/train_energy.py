@@ -26,7 +26,7 @@ from genserve.contrastive import ChainConfig, ReplayBuffer, contrastive_loss, wa
 from genserve.diagnosis import chain_grid, diagnostics, sample_grid, write_energies
 from genserve.diffusion import denoising_loss, level, training_sigmas
 from genserve.energy import EnergyDenoiser
-from genserve.learner import GeneratorConfig, Learner, launch
+from genserve.learner import GeneratorConfig, Learner, launch, taught_by
 from genserve.unet import UNetConfig
 
 NO_STEP = 2**62  # whose random numbers no step draws
@@ -123,7 +123,10 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     model = model_config(config, dataset)
     torch.manual_seed(config.seed)  # of the initial weights
     energy = model.build()
-    teacher = taught_by(Path(config.teacher), model, energy) if config.teacher else None
+    teacher = None
+    if config.teacher:
+        teacher = taught_by(Path(config.teacher), model)
+        energy.residual.load_state_dict(teacher.state_dict())
     directory = Path(config.output) / config.name
     checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
     learner = Learner(energy, config, checkpoint, ranks, total)
@@ -143,26 +146,6 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     if ranks.first:
         sigma = READ_SIGMA if config.recipe == "score_matching" else 1.0
         write_energies(directory, learner.ema, sigma, len(model.classes), dataset)
-
-
-def taught_by(directory: Path, model: run.ModelConfig, energy: nn.Module) -> nn.Module:
-    """Return the teacher, and let the energy start from its weights.
-
-    Raises:
-        ValueError: it is another network or knows other images.
-    """
-    other = run.model_config(directory)
-    for name in ("shape", "classes", "mean", "std", "net"):
-        theirs, ours = getattr(other, name), getattr(model, name)
-        if name == "net":
-            theirs, ours = (
-                {k: tuple(v) if isinstance(v, list) else v for k, v in n.items()} for n in (theirs, ours)
-            )
-        if theirs != ours:
-            raise ValueError(f"teacher {directory} has {name} {theirs}, this run {ours}")
-    teacher = run.load_denoiser(directory)
-    energy.residual.load_state_dict(teacher.state_dict())
-    return teacher
 
 
 # ---- recipes -----------------------------------------------------------------------------------------------

@@ -1,0 +1,163 @@
+"""Distil a diffusion model into one that draws in 1 to 4 evaluations: consistency tuning.
+
+    python training/distill_diffusion.py --config training/configs/consistency-mnist.yaml
+    python training/distill_diffusion.py --teacher runs/mine --data.name folder --data.root DIR --name mine-fast
+    torchrun --nproc-per-node 2 training/distill_diffusion.py --config ...  # the same curve on two ranks
+
+The student starts as the teacher and learns from the images to answer with the end of a path, not with the mean
+of all ends. It is sensitive: its loss does not tell good from bad. With a classifier it is measured as it
+goes, and the weights that drew best are kept.
+
+Run it again after a kill and it goes on from the last checkpoint, to the weights an unbroken run ends with.
+"""
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from genserve import classifier, data, metrics, run, train
+from genserve.consistency import consistency_loss, lower_levels
+from genserve.diagnosis import sample_grid
+from genserve.diffusion import consistency, training_sigmas
+from genserve.diffusion import run as sample
+from genserve.draw import fair_classes
+from genserve.images import to_pixels
+from genserve.learner import GeneratorConfig, Learner, launch
+from genserve.noise import Streams
+
+PROBED = 1000  # images a measurement
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(GeneratorConfig):
+    """One training run; saved in config.json beside the weights.
+
+    Args:
+        teacher: run directory of a diffusion model: its network, its weights to start from.
+        label_dropout: share of images shown without their class.
+        p_mean, p_std: ln t ~ N(p_mean, p_std**2) are the noise levels t, up to the teacher's sigma_max.
+        q: each stage divides the distance between the two levels of a pair by this.
+        first_stage: 0 compares most images with no noise at all.
+        stages: so many, equally long, one after another.
+        huber: errors far above it count by size, below by their square.
+        few: noise levels, falling, at which the model is measured and shown.
+        classifier: run directory of the classifier that measures; without one the last weights are kept.
+        probe_every: steps between measurements.
+    """
+
+    name: str = "consistency"
+    teacher: str = "weights/diffusion-mnist"
+    lr: float = 3e-4
+    ema_decay: float = 0.998
+    label_dropout: float = 0.1
+    p_mean: float = 0.3
+    p_std: float = 1.6
+    q: float = 4.0
+    first_stage: int = 0
+    stages: int = 2
+    huber: float = 0.06
+    few: tuple[float, ...] = (40.0, 0.8)
+    classifier: str | None = None
+    probe_every: int = 250
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.q <= 1 or self.stages < 1 or self.huber <= 0 or self.p_std <= 0 or self.probe_every < 1:
+            raise ValueError("q must be above 1, stages and probe_every at least 1, huber and p_std above 0")
+        if not self.few or list(self.few) != sorted(set(self.few), reverse=True) or self.few[-1] <= 0:
+            raise ValueError(f"few must be falling noise levels above 0, got {self.few}")
+        if not 0 <= self.label_dropout < 1:
+            raise ValueError(f"label_dropout must be in [0, 1), got {self.label_dropout}")
+
+
+def main(config: TrainConfig) -> None:
+    """Train, from the start or from the last checkpoint."""
+    launch(fit, config)
+
+
+def fit(config: TrainConfig, ranks: train.Ranks) -> None:
+    device = ranks.device
+    dataset = data.load(config.data, "train")
+    per_epoch = config.batches(len(dataset), ranks)
+    total = config.epochs * per_epoch
+    model = run.model_config(Path(config.teacher))
+    student = run.load_denoiser(Path(config.teacher)).requires_grad_(True)
+    if (model.shape, model.classes or dataset.classes) != (dataset.shape, dataset.classes):
+        raise ValueError(f"teacher {config.teacher} knows {model.shape} {model.classes}, the data are others")
+    directory = Path(config.output) / config.name
+    checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
+    learner = Learner(student, config, checkpoint, ranks, total)
+    parallel = ranks.wrap(learner.model)
+    autocast = train.precision_of(config.precision, device)
+    x_all, y_all = dataset.x.to(device), dataset.y.to(device)
+    no_class = len(model.classes)
+
+    def batch(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """This rank's x_0, t, y and eps. Each rank draws the whole batch, so that they change nothing."""
+        rng = train.generator(config.seed, step, device)
+        picked = data.batch_indices(len(dataset), config.batch_size, per_epoch, config.seed, step).to(device)
+        x_0, y = data.augmented(data.normalise(x_all[picked]), config.augment, rng), y_all[picked]
+        eps = torch.randn(x_0.shape, generator=rng, device=device)
+        u = torch.rand(len(x_0), generator=rng, device=device)
+        t = training_sigmas(u, config.p_mean, config.p_std).clamp(model.sigma_min, model.sigma_max)
+        dropped = torch.rand(len(x_0), generator=rng, device=device) < config.label_dropout
+        y = torch.where(dropped, no_class, y) if no_class else torch.zeros_like(y)
+        return ranks.mine(x_0), ranks.mine(t), ranks.mine(y), ranks.mine(eps)
+
+    if ranks.first:
+        tqdm.write(f"{directory}: {len(dataset)} images {model.shape}, {learner.parameters}, {total} steps")
+    probe = Probe(config, model, directory) if config.classifier and ranks.first else None
+    best = learner.state["best"] if learner.state else torch.tensor(torch.inf)
+    for step in range(learner.start, total):
+        x_0, t, y, eps = batch(step)
+        r = lower_levels(t, config.first_stage + step * config.stages // total, config.q)
+        train.seed_dropout(config.seed, step, ranks.rank)
+        with autocast():
+            loss = consistency_loss(parallel, x_0, t, r, y, eps, config.huber).mean()
+        values = learner.step(step, loss)
+        done = step + 1
+        if probe and (done % config.probe_every == 0 or done == total):
+            values |= probe(learner.ema)
+            if values["frechet_distance"] < best:
+                best = torch.tensor(values["frechet_distance"])
+                run.write_weights(directory / "best.safetensors", learner.ema.state_dict())
+        picture = partial(sample_grid, learner.ema, model, device, config.few)
+        learner.record(step, values, picture, best=best)
+    learner.bar.close()
+    if probe and (directory / "best.safetensors").is_file():
+        (directory / "best.safetensors").replace(directory / "weights.safetensors")
+
+
+class Probe:
+    """Measures a model on its way: the Frechet distance of few images, drawn as they will be."""
+
+    def __init__(self, config: TrainConfig, model: run.ModelConfig, directory: Path) -> None:
+        assert config.classifier is not None
+        self.judge = classifier.load_classifier(Path(config.classifier))
+        self.stats = classifier.read_stats(Path(config.classifier))
+        self.sigmas = torch.tensor([*config.few, 0.0])
+        self.shape, self.no_class = model.shape, len(model.classes)
+
+    def __call__(self, denoiser: nn.Module) -> dict[str, float]:
+        """Return the Frechet distance and how often the class is the one asked for."""
+        device = next(denoiser.parameters()).device
+        y = fair_classes(PROBED, self.stats.class_counts).to(device)
+        noise = Streams(0, range(PROBED))
+        x_t = self.sigmas[0].item() * noise(torch.empty(PROBED, *self.shape, device=device))
+        asked = y if self.no_class else torch.zeros_like(y)
+        x_0 = sample(consistency(x_t, self.sigmas, asked, noise=noise), denoiser)
+        features = classifier.features_of(self.judge, torch.from_numpy(to_pixels(x_0)).permute(0, 3, 1, 2))
+        found = {
+            "frechet_distance": metrics.frechet_between(metrics.moments(features), self.stats.train),
+            "class": metrics.accuracy(self.judge.logits(features), y.cpu()),
+        }
+        return {key: round(value, 4) for key, value in found.items()}
+
+
+if __name__ == "__main__":
+    train.configure(main, TrainConfig, __doc__.split("\n\n")[0], sys.argv[1:])
