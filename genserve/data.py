@@ -45,6 +45,7 @@ class DataConfig:
         name: mnist, fashion-mnist, cifar10, caltech101, digits (8 x 8, comes with scikit-learn) or folder.
         root: where the files are or are downloaded to; for `folder` the folder itself, with train/CLASS/*.png
             and test/CLASS/*.png, or CLASS/*.png, or *.png without classes.
+        only: one class, by its name; the images then have no classes.
         size: side in pixels to resize to (squares are cut from the centre); none keeps the data's own.
         channels: 1 gray or 3 colour; none keeps the data's own.
         download: fetch what is missing, where there is a network.
@@ -52,6 +53,7 @@ class DataConfig:
 
     name: str = "mnist"
     root: str = "data"
+    only: str | None = None
     size: int | None = None
     channels: int | None = None
     download: bool = True
@@ -85,12 +87,19 @@ def load(config: DataConfig, split: str) -> ImageSet:
         split: "train" or "test". Caltech-101 has no split of its own: every tenth image is its test set.
 
     Raises:
-        ValueError: split is neither.
+        ValueError: split is neither, or there is no class of the name `only`.
         FileNotFoundError: the data are not below `root` and could not be downloaded.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be train or test, got {split!r}")
-    return LOADERS[config.name](config, split)
+    found = LOADERS[config.name](config, split)
+    if config.only is None:
+        return found
+    if config.only not in found.classes:
+        known = ", ".join(found.classes) or "none"
+        raise ValueError(f"data.only must be a class of {config.name}: {known}; got {config.only!r}")
+    picked = found.y == found.classes.index(config.only)
+    return ImageSet(found.x[picked], torch.zeros(int(picked.sum()), dtype=torch.long), ())
 
 
 def normalise(x: Tensor) -> Tensor:

@@ -1,35 +1,57 @@
-"""Draw pictures into a folder, through a server or straight from a run directory: the same files either way.
+"""Draw many pictures into a folder, through a server or straight from a run: the same pictures either way.
 
-    python scripts/generate.py --num-images 100 --output-dir out/digits              from the local server
-    python scripts/generate.py --run weights/diffusion-mnist --num-images 100 ...    without any server
-    python scripts/generate.py --label 7 --seed 3 --sampler ddim --steps 50 ...
+    python scripts/generate.py --num-images 10000 --output-dir out/digits             from the local server
+    python scripts/generate.py --server http://HOST:8080/predictions/NAME ...         from another one
+    python scripts/generate.py --run weights/diffusion-mnist --num-images 10000 ...   without any server
+    python scripts/generate.py --label 7 --seed 3 --sampler ddim --steps 50 ...       what a request may say
+    python scripts/generate.py --rgb true ...       three channels, for tools that compare folders
+    python scripts/generate.py --shards 1000 ...    WebDataset shards of 1,000 pictures each
+    torchrun --nnodes 4 --nproc-per-node 2 ... -- scripts/generate.py --run runs/mine --seed 0 ...
 
-The pictures are 00001.png, 00002.png and so on. Picture k of a seed never changes, so a run that was stopped
-goes on, and a larger --num-images adds to what is there. settings.json says how they were drawn, and
-a folder that was drawn otherwise is refused.
+The pictures are 00001.png, 00002.png and so on in one folder. Picture k of a seed never changes, so a run
+that was stopped or killed goes on with the same command, and a larger --num-images adds to what is there.
+settings.json says how they were drawn, and a folder that was drawn otherwise is refused.
+
+A shard, shard-00000.tar and so on, holds of each picture its .png, its class as a number in .cls, and what is
+known of it in .json. The last one may not be full, so a folder of shards keeps its --num-images.
+
+A server is asked by several requests at a time (--in-flight), and asked again when its queue is full or it
+starts anew. Without a server, every core draws pictures of its own, or the GPU draws many together. Under
+torchrun the ranks share out the pictures, and on each machine the cores or the GPUs; they never wait for each
+other, and write into one folder, or each machine into its own. They need a --seed, and torchrun a -- before
+the program: it would take --run for a flag of its own.
 """
 
 import base64
 import io
-import json
 import os
 import secrets
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ArgumentParser
 from PIL import Image
 from tqdm import tqdm
 
-from genserve.run import write_atomic, write_json
-from genserve.train import configure
+from genserve.client import answers, checked, mapped
+from genserve.folder import file_of, keep_settings, refuse_changes, remove_torn, settings_of, shard
+from genserve.run import write_atomic
+from genserve.train import flags, help_formatter
 
-Draw = Callable[[dict[str, Any]], dict[str, Any]]  # the fields of a request -> its JSON answer
-SHARE = 16  # images a request
+Answers = Iterator[dict[str, Any]]
+# the fields of requests that go together -> their JSON answers, in order
+Draw = Callable[[Iterable[list[dict[str, Any]]]], Answers]
+SHARE = 16  # pictures a request
+ON_GPU = 2**19  # pixel values in one evaluation: a GPU has time for many
+REQUESTS_PER_CORE = 4  # two full batches for each of a server's cores: one evaluated, one on its way
+OPEN_MAX = 64  # requests that a server evaluates together; more would only wait in its queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +61,10 @@ class GenerateConfig:
     Args:
         num_images: how many pictures the folder shall hold.
         output_dir: the folder; what is already there is not drawn again.
+        shards: pictures in a WebDataset shard; single files where not given.
         server: the model's address.
+        in_flight: requests, of 16 pictures, at the server at a time; where not given, four for each of its
+            cores, at most 64.
         run: a run directory, such as weights/diffusion-mnist, to draw from without a server.
         seed: names the pictures; drawn where not given, kept where the folder has one.
         label: class by number or name; anything where not given.
@@ -54,7 +79,9 @@ class GenerateConfig:
 
     num_images: int = 16
     output_dir: str = "out/generated"
+    shards: int | None = None
     server: str = "http://127.0.0.1:8080/predictions/diffusion"
+    in_flight: int | None = None
     run: str | None = None
     seed: int | None = None
     label: str | None = None
@@ -67,55 +94,102 @@ class GenerateConfig:
     rgb: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_images < 1:
-            raise ValueError(f"num_images must be at least 1, got {self.num_images}")
+        for name in ("num_images", "shards", "in_flight"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What every request says, beside seed and indices."""
+        names = ("label", "sampler", "steps", "eta", "schedule", "guidance", "scale")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the files of the folder depend on, beside the seed and the model."""
+        # with more pictures, a last shard that is not full would be another one
+        sharded = {"shards": self.shards, "num_images": self.num_images} if self.shards else {}
+        return self.fields | {"rgb": self.rgb} | sharded
 
 
 def main(config: GenerateConfig) -> None:
     """Draw what is missing."""
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     folder = Path(config.output_dir)
-    asked = {
-        k: v
-        for k, v in asdict(config).items()
-        if k not in ("num_images", "output_dir", "server", "run", "seed")
-    }
-    settings_file = folder / "settings.json"
-    before = json.loads(settings_file.read_text()) if settings_file.is_file() else None
-    seed = config.seed
-    if seed is None:
-        seed = before["seed"] if before else secrets.randbelow(2**53)
-    differs = f"{folder} was drawn otherwise: give another --output-dir"
-    if before and (before["seed"], before["asked"]) != (seed, asked):
-        was = {"seed": before["seed"], **before["asked"]}
-        changed = [
-            f"{k} was {was.get(k)}, is {v}" for k, v in {"seed": seed, **asked}.items() if was.get(k) != v
-        ]
-        raise ValueError(f"{differs} ({'; '.join(changed)})")
-    missing = [k for k in range(config.num_images) if not (folder / f"{k + 1:05}.png").exists()]
+    settings = {"seed": seed_of(config, folder, size), "asked": config.asked}
+    refuse_changes(folder, settings)
+    draw, together = from_run(Path(config.run)) if config.run else (from_server(config), 1)
+    unit = config.shards or SHARE * together
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    mine = [k for k in range(config.num_images) if k // unit % size == rank]
+    missing = {k for k in mine if file_of(k, config.shards) not in names}
+    pictures = Counter(file_of(k, config.shards) for k in missing)  # of each file
+    remove_torn(folder, names, pictures)
 
-    fields = {k: v for k, v in asked.items() if v is not None and k != "rgb"} | {
-        "seed": seed,
-        "format": "json",
-    }
-    draw = from_run(Path(config.run)) if config.run else from_server(config.server)
-    bar = tqdm(total=config.num_images, initial=config.num_images - len(missing), unit="image")
-    while missing:
-        # whole shares: a picture never depends on where the last run stopped
-        first = missing[0] - missing[0] % SHARE
-        answer = draw(fields | {"num_samples": SHARE, "first_index": first})
-        if before and before["drawn"] != answer["settings"]:
-            raise ValueError(f"{differs} (by {before['drawn']}; this is {answer['settings']})")
-        before = {"seed": seed, "asked": asked, "drawn": answer["settings"]}
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(settings_file, before)
+    fields = {name: value for name, value in config.fields.items() if value is not None}
+    fields |= {"seed": settings["seed"], "format": "json"}
+    groups = (
+        [fields | {"first_index": share.start, "num_samples": len(share)} for share in shares]
+        for shares in work(missing, unit, together, config.num_images if config.shards else None)
+    )
+    held: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    there = len(mine) - len(missing)
+    bar = tqdm(total=len(mine), initial=there, unit=" images", disable=rank > 0, smoothing=0.05)
+    for answer in draw(groups) if missing else ():
+        keep_settings(folder, settings | {"drawn": answer["settings"]}, rank)
         for entry in answer["images"]:
-            if entry["index"] in missing:
-                png = converted(base64.b64decode(entry["png"]), config.rgb)
-                write_atomic(folder / f"{entry['index'] + 1:05}.png", png)
-                missing.remove(entry["index"])
-                bar.update()
+            if entry["index"] not in missing:
+                continue
+            name = file_of(entry["index"], config.shards)
+            held[name].append(entry)
+            if len(held[name]) == pictures[name]:
+                write_atomic(folder / name, contents(held.pop(name), config))
+            bar.update()
     bar.close()
-    print(f"{config.num_images} images of seed {seed} in {folder}")
+    if rank == 0:
+        others = f" of {config.num_images} on {size} ranks" if size > 1 else ""
+        print(f"{len(mine)} images{others}, seed {settings['seed']}, in {folder}")
+
+
+def work(missing: Iterable[int], unit: int, together: int, end: int | None) -> Iterator[list[range]]:
+    """Yield the pictures of several requests that are evaluated together.
+
+    Always whole units, a shard or as many pictures as go together: rounding cannot depend on where a run was
+    stopped.
+
+    Args:
+        unit: pictures that are drawn again where one of them is missing.
+        together: requests.
+        end: number of pictures in all, where the last unit may not be whole.
+    """
+    for start in sorted({k - k % unit for k in missing}):
+        stop = min(start + unit, end or start + unit)
+        shares = [range(first, min(first + SHARE, stop)) for first in range(start, stop, SHARE)]
+        for k in range(0, len(shares), together):
+            yield shares[k : k + together]
+
+
+def seed_of(config: GenerateConfig, folder: Path, ranks: int) -> int:
+    """Return the seed that is given, or that of the folder, or a fresh one.
+
+    Raises:
+        ValueError: several ranks would each draw their own.
+    """
+    if config.seed is not None:
+        return config.seed
+    if before := settings_of(folder):
+        seed: int = before["seed"]
+        return seed
+    if ranks > 1:
+        raise ValueError(f"seed: {ranks} ranks need the same one (allowed: --seed 0 to {2**63 - 1})")
+    return secrets.randbelow(2**53)
+
+
+def contents(entries: list[dict[str, Any]], config: GenerateConfig) -> bytes:
+    """Return the file that holds these pictures: a shard, or one picture."""
+    pngs = [converted(base64.b64decode(entry["png"]), config.rgb) for entry in entries]
+    return shard(entries, pngs) if config.shards else pngs[0]
 
 
 def converted(png: bytes, rgb: bool) -> bytes:
@@ -127,30 +201,30 @@ def converted(png: bytes, rgb: bool) -> bytes:
     return buffer.getvalue()
 
 
-def from_server(address: str) -> Draw:
-    """Ask a server. A full queue is waited for, and a retry is safe: the seed names the pictures."""
-    import httpx
+# ---- who draws ---------------------------------------------------------------------------------------------
 
-    client = httpx.Client(timeout=600, transport=httpx.HTTPTransport(retries=3))
 
-    def draw(fields: dict[str, Any]) -> dict[str, Any]:
-        for wait in (1, 2, 4, 8, 15, 30, 30, 30, 0):
-            try:
-                answer = client.post(address, json=fields)
-            except httpx.HTTPError as error:
-                raise ValueError(
-                    f"{address} does not answer ({error}): ./scripts/serve start, or draw with --run"
-                ) from error
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
-            time.sleep(wait)
-        return checked(answer.status_code, answer.content)
+def from_server(config: GenerateConfig) -> Draw:
+    """Ask a server, by enough requests at a time that it is never idle."""
+
+    def draw(groups: Iterable[list[dict[str, Any]]]) -> Answers:
+        in_flight = config.in_flight
+        if in_flight is None:
+            (model,) = answers(config.server, [{"task": "describe"}])
+            in_flight = min(OPEN_MAX, REQUESTS_PER_CORE * model["threads"])
+        return answers(config.server, chain.from_iterable(groups), in_flight)
 
     return draw
 
 
-def from_run(directory: Path) -> Draw:
-    """Answer as the server would: the same handler over the same exported model, in this process."""
+def from_run(directory: Path) -> tuple[Draw, int]:
+    """Answer as the server would, in this process: the same handler over the same exported model.
+
+    Returns:
+        What draws, and how many requests it wants together. A handler evaluates these and nothing else, in
+        a thread and a core of its own, so that rounding is the same whoever else draws. On a GPU there are
+        two handlers: while it evaluates for one, the other writes PNGs.
+    """
     import torch
 
     sys.path.insert(0, str(Path(__file__).parent.parent / "handlers"))
@@ -160,39 +234,58 @@ def from_run(directory: Path) -> Draw:
     from genserve.export import export
     from genserve.run import model_config
 
-    handler = {"diffusion": DiffusionHandler, "energy": EnergyHandler}[model_config(directory).family]()
-    handler.version = "local"
-    with tempfile.TemporaryDirectory() as folder:
-        export(directory, Path(folder))
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        handler.load(Path(folder), device, lanes=1 if device.type == "cuda" else os.cpu_count() or 1)
+    model = model_config(directory)
+    kind = {"diffusion": DiffusionHandler, "energy": EnergyHandler}[model.family]
+    device, workers, together = torch.device("cpu"), cores(), 1
+    if torch.cuda.is_available():
+        gpu = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+        values = SHARE * model.shape[0] * model.shape[1] * model.shape[2]
+        device, workers, together = torch.device("cuda", gpu), 2, max(1, ON_GPU // values)
 
-    def draw(fields: dict[str, Any]) -> dict[str, Any]:
-        (reply,) = handler.replies([{"body": fields}], [{}])
-        return checked(reply.status, reply.body)
+    def draw(groups: Iterable[list[dict[str, Any]]]) -> Answers:
+        idle: list[DiffusionHandler | EnergyHandler] = []
+        loading = threading.Lock()
 
-    return draw
+        def answer(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            with loading:
+                handler = idle.pop() if idle else loaded(kind(), Path(exported), device, together)
+            replies = handler.replies([{"body": fields} for fields in group], [{}] * len(group))
+            idle.append(handler)
+            return [checked(reply.status, reply.body) for reply in replies]
+
+        with tempfile.TemporaryDirectory() as exported:
+            export(directory, Path(exported))
+            for several in mapped(answer, groups, workers):
+                yield from several
+
+    return draw, together
 
 
-def checked(status: int, body: bytes) -> dict[str, Any]:
-    """Return the answer, or raise what the server says is wrong."""
-    try:
-        answer: dict[str, Any] = json.loads(body)
-    except ValueError:
-        answer = {}
-    if status == 200:
-        return answer
-    error = answer.get("error") or {
-        "field": "server",
-        "message": body.decode(errors="replace"),
-        "allowed": "",
-    }
-    raise ValueError(
-        f"{error['field']}: {error['message']} (allowed: {error['allowed']})"
-        if error["allowed"]
-        else str(error["message"])
-    )
+def loaded(handler: Any, folder: Path, device: Any, together: int) -> Any:
+    """Return a handler that evaluates so many requests at once, in one thread, however long it takes."""
+    handler.load(folder, device, budget=SHARE * together, lanes=1)
+    handler.deadline_s = 86400.0
+    return handler
+
+
+def cores() -> int:
+    """Return how many cores this rank may use: those of the machine are shared out among its ranks."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, there // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def command_line(argv: list[str]) -> GenerateConfig:
+    """Return what the flags and a YAML file ask for; dashes and underscores are alike."""
+    parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
+    parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
+    parser.add_class_arguments(GenerateConfig, nested_key=None)
+    parsed = parser.parse_args(flags(argv))
+    parsed.pop("config")
+    return GenerateConfig(**vars(parsed))
 
 
 if __name__ == "__main__":
-    configure(main, GenerateConfig, __doc__.split("\n\n")[0], sys.argv[1:])
+    try:
+        main(command_line(sys.argv[1:]))
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

@@ -176,6 +176,16 @@ def test_a_folder_without_classes(tmp_path: Path):
         load(folder(tmp_path), "test")
 
 
+def test_one_class_alone_has_no_classes():
+    digits = load(DataConfig(name="digits"), "train")
+    sevens = load(DataConfig(name="digits", only="7"), "train")
+    assert torch.equal(sevens.x, digits.x[digits.y == 7])
+    assert sevens.classes == ()
+    assert sevens.y.tolist() == [0] * len(sevens)
+    with pytest.raises(ValueError, match=r"data.only must be a class of digits: 0, 1, .*; got 'seven'"):
+        load(DataConfig(name="digits", only="seven"), "train")
+
+
 @pytest.mark.parametrize("name", ["empty", "missing"])
 def test_a_folder_without_pictures_is_refused(tmp_path: Path, name: str):
     (tmp_path / "empty").mkdir()

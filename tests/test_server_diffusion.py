@@ -19,6 +19,7 @@ from real_server import ROOT, Server, free_ports
 
 pytestmark = pytest.mark.server
 URL = "/predictions/diffusion"
+RUN = str(ROOT / "weights" / "diffusion-mnist")
 
 
 def pixels(answer: httpx.Response) -> np.ndarray:
@@ -193,33 +194,36 @@ def test_describe_and_health_and_metrics(server: Server) -> None:
     assert "ts_inference_requests_total" in httpx.get(f"{server.metrics}/metrics").text
 
 
-def test_generate_writes_the_same_files_from_a_server_and_from_a_run(server: Server, tmp_path: Path) -> None:
-    def generate(folder: str, n: int, *more: str) -> None:
-        settings = [
-            "--seed",
-            "5",
-            "--steps",
-            "4",
-            "--label",
-            "2",
-            "--output-dir",
-            str(tmp_path / folder),
-            "--num-images",
-            str(n),
-        ]
-        subprocess.run([sys.executable, str(ROOT / "scripts" / "generate.py"), *settings, *more], check=True)
+def test_generate_killed_and_gone_on_writes_what_a_run_does(server: Server, tmp_path: Path) -> None:
+    def generate(folder: str, *more: str) -> subprocess.Popen[bytes]:
+        settings = ["--seed", "5", "--steps", "4", "--label", "2", "--num-images", "300"]
+        command = [sys.executable, str(ROOT / "scripts" / "generate.py"), *settings, *more]
+        return subprocess.Popen([*command, "--output-dir", str(tmp_path / folder)], stderr=subprocess.DEVNULL)
 
-    address = f"http://127.0.0.1:{server.port}{URL}"
-    generate("server", 3, "--server", address)
-    (tmp_path / "server" / "00002.png").unlink()  # a run that was stopped goes on
-    generate("server", 18, "--server", address)
-    generate("run", 18, "--run", str(ROOT / "weights" / "diffusion-mnist"))
-    files = sorted(p.name for p in (tmp_path / "run").glob("*.png"))
-    assert files == [f"{k:05}.png" for k in range(1, 19)]
-    assert all(
-        (tmp_path / "server" / f).read_bytes() == (tmp_path / "run" / f).read_bytes()
-        for f in [*files, "settings.json"]
-    )
+    def drawn(folder: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / folder).glob("[!.]*")}
+
+    from_server = ["--server", f"http://127.0.0.1:{server.port}{URL}", "--in-flight", "5"]
+    with generate("server", *from_server) as killed:
+        while not drawn("server"):
+            assert killed.poll() is None
+            time.sleep(0.002)
+        killed.kill()
+    assert len(drawn("server")) < 300
+    with generate("server", *from_server) as again, generate("run", "--run", RUN) as unbroken:
+        assert (again.wait(), unbroken.wait()) == (0, 0)
+    assert drawn("server").keys() == {"settings.json"} | {f"{k:05}.png" for k in range(1, 301)}
+    assert drawn("server") == drawn("run")
+
+
+def test_generate_finds_out_how_much_a_server_takes_at_a_time(server: Server, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "generate.py"), "--num-images", "40", "--steps", "2"]
+    for number, source in enumerate((["--server", f"http://127.0.0.1:{server.port}{URL}"], ["--run", RUN])):
+        folder = ["--output-dir", str(tmp_path / str(number)), "--shards", "25", "--seed", "1"]
+        subprocess.run([*command, *source, *folder], check=True)
+    served, local = ({p.name: p.read_bytes() for p in (tmp_path / k).iterdir()} for k in "01")
+    assert served.keys() == {"settings.json", "shard-00000.tar", "shard-00001.tar"}
+    assert served == local
 
 
 def test_generate_refuses_a_folder_that_was_drawn_otherwise(server: Server, tmp_path: Path) -> None:

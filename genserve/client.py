@@ -1,0 +1,129 @@
+"""A client of a genserve server that asks for much: several requests at a time, none lost, in order.
+
+A seed makes a request's answer the same whenever it is asked, so asking again is always safe: a full queue, a
+server that starts anew and a connection that breaks are waited out. Needs httpx, which a server does without.
+"""
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)  # between the tries: two minutes in all
+ANSWER_S = 620  # a little longer than a server's own deadline, which says more
+
+
+def answers(address: str, requests: Iterable[dict[str, Any]], in_flight: int = 8) -> Iterator[dict[str, Any]]:
+    """Yield the JSON answer to each request, in their order.
+
+    Requests are taken as there is room: at most `in_flight` are at the server, and as many more wait here or
+    are answered already. The server's own faults are retried, with growing waits. Until it has answered once,
+    a server that cannot be reached is an error at once: the address may be wrong.
+
+    Args:
+        address: of a model, such as http://127.0.0.1:8080/predictions/diffusion.
+        requests: their fields; format json.
+        in_flight: requests at the server at a time.
+
+    Raises:
+        ValueError: the server refuses a request, which is named by field, message and what is allowed; or it
+            cannot be reached, or is at fault whenever it is asked.
+    """
+    import httpx
+
+    found, over = threading.Event(), threading.Event()
+
+    def answer(fields: dict[str, Any]) -> dict[str, Any]:
+        for wait in (*WAITS_S, None):
+            try:
+                said = client.post(address, json=fields)
+            except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+                if wait is None or not found.is_set():
+                    raise ValueError(f"{address} does not answer ({error})") from error
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise ValueError(f"{address} does not answer ({error})") from error
+            else:
+                found.set()
+                if wait is None or not worth_a_retry(said.status_code, said.content):
+                    return checked(said.status_code, said.content)
+            if over.wait(wait):
+                break
+        raise ValueError("given up: another request failed")
+
+    limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
+    transport = httpx.HTTPTransport(limits=limits)  # named, so that no proxy of the environment comes between
+    with httpx.Client(timeout=httpx.Timeout(ANSWER_S, connect=10), transport=transport) as client:
+        try:
+            yield from mapped(answer, requests, in_flight, over.set)
+        finally:
+            over.set()
+
+
+def mapped(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    n: int,
+    failed: Callable[[], object] = lambda: None,
+) -> Iterator[Result]:
+    """Yield function(item) of each item in their order, from n threads; at most 2 n items are under way.
+
+    Args:
+        failed: called when no more results are wanted, so that those at work may end early.
+
+    Raises:
+        ValueError: n < 1; and whatever the function raises, at that item's turn.
+    """
+    if n < 1:
+        raise ValueError(f"at least 1 must be in flight, got {n}")
+    under_way: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(n) as pool:
+        try:
+            for item in items:
+                under_way.append(pool.submit(function, item))
+                if len(under_way) == 2 * n:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            failed()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def worth_a_retry(status: int, body: bytes) -> bool:
+    """Whether an answer is the fault of a server that may soon be well again.
+
+    A full queue or no worker (503), a worker that died (500), a proxy without a server (502, 504). What the
+    handler itself reports would only come again.
+    """
+    return status >= 500 and "error" not in _object(body)
+
+
+def checked(status: int, body: bytes) -> dict[str, Any]:
+    """Return an answer's JSON.
+
+    Raises:
+        ValueError: it is an error; the message names field, message and what is allowed.
+    """
+    answer = _object(body)
+    if status == 200:
+        return answer
+    error = answer.get("error")
+    if not isinstance(error, dict):  # the host's own, or a proxy's
+        said = answer.get("message") or body.decode(errors="replace")[:200]
+        raise ValueError(f"server: {said} (status {status})")
+    named = f"{error['field']}: {error['message']}" if error["field"] else str(error["message"])
+    raise ValueError(f"{named} (allowed: {error['allowed']})" if error["allowed"] else named)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Return a JSON object, or an empty one where the body is none."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

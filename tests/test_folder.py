@@ -1,0 +1,74 @@
+"""A folder of drawn pictures: what is in a shard, and whose folder it is."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genserve.folder import file_of, keep_settings, remove_torn, settings_of, shard
+
+ENTRIES: list[dict[str, Any]] = [
+    {"index": 4, "label": 7, "seed": 3, "png": "in base64"},
+    {"index": 5, "label": None, "seed": 3, "energy": 0.5, "png": "in base64"},
+]
+SETTINGS = {"seed": 3, "asked": {"steps": None}, "drawn": {"steps": 18}}
+
+
+def test_a_shard_holds_each_picture_its_class_and_what_is_known_of_it():
+    with tarfile.open(fileobj=io.BytesIO(shard(ENTRIES, [b"one", b"two"]))) as tar:
+        held = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+        assert {(member.mtime, member.uid, member.uname, member.mode) for member in tar} == {
+            (0, 0, "", 0o644)
+        }
+    assert json.loads(held.pop("00005.json")) == {"index": 4, "label": 7, "seed": 3}
+    assert json.loads(held.pop("00006.json")) == {"index": 5, "label": None, "seed": 3, "energy": 0.5}
+    assert held == {"00005.png": b"one", "00005.cls": b"7", "00006.png": b"two"}  # no class, no .cls
+
+
+@pytest.mark.parametrize(
+    ("k", "shards", "name"),
+    [
+        (0, None, "00001.png"),
+        (99_999, None, "100000.png"),
+        (999, 1000, "shard-00000.tar"),
+        (1000, 1000, "shard-00001.tar"),
+    ],
+)
+def test_names_count_pictures_from_one_and_shards_from_zero(k: int, shards: int | None, name: str):
+    assert file_of(k, shards) == name
+
+
+def test_a_folder_keeps_its_first_settings(tmp_path: Path):
+    folder = tmp_path / "deep" / "folder"
+    assert settings_of(folder) is None
+    keep_settings(folder, SETTINGS, rank=0)
+    keep_settings(folder, SETTINGS, rank=1)
+    assert settings_of(folder) == SETTINGS
+    assert [path.name for path in folder.iterdir()] == ["settings.json"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seed": 4}, r"\(seed was 3, is 4\)"),
+        ({"asked": {"steps": 5}}, r"\(steps was None, is 5\)"),
+        ({"asked": {"steps": None, "shards": 5}}, r"\(shards was None, is 5\)"),
+        ({"drawn": {"steps": 18, "precision": "fp32"}}, r"\(precision was None, is fp32\)"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, changed: dict[str, Any], said: str):
+    keep_settings(tmp_path, SETTINGS, rank=0)
+    with pytest.raises(ValueError, match=f"was drawn otherwise {said}: give another --output-dir"):
+        keep_settings(tmp_path, SETTINGS | changed, rank=0)
+    assert settings_of(tmp_path) == SETTINGS
+
+
+def test_only_what_is_torn_and_ours_is_removed(tmp_path: Path):
+    ours, others = [".00001.png.77.part", ".shard-00000.tar.8.part"], [".00002.png.77.part", "00001.png"]
+    for name in (*ours, *others):
+        (tmp_path / name).touch()
+    remove_torn(tmp_path, [*ours, *others, ".gone.png.1.part"], ["00001.png", "shard-00000.tar", "gone.png"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
