@@ -1,8 +1,8 @@
 """Many images of one model: a setting in words, classes in fair shares, batch by batch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genserve import images
 from genserve.diffusion import SAMPLERS, TAKE_ETA, Sampler, evaluations, guided, run, sampler_named
 from genserve.energy import annealed, denoised, langevin, slope
-from genserve.export import FAMILIES, Walk, serving_of, tuned_in
+from genserve.export import FAMILIES, Walk, tuned_in
 from genserve.metrics import Chunks
 from genserve.noise import Noise, Streams, uniform
 from genserve.run import ModelConfig
@@ -101,14 +101,17 @@ def setting(
     return found
 
 
-def served(directory: Path) -> str:
-    """Return the setting with which a run is served; raises as `export.serving_of`."""
-    how = serving_of(directory)
+def served(how: Mapping[str, Any]) -> str:
+    """Return the setting that a run's serving.json or a server's description means."""
     found = next((found for found in tuned_in(how) if found.steps == how["steps"]), None)
-    sampler, eta = (found.sampler, found.eta) if found else (how["sampler"], how.get("eta", 0.0))
-    schedule = "tuned" if found else how.get("schedule", "karras")
-    words = ["" if schedule == "karras" else f":schedule={schedule}", f":eta={eta:g}" if eta else ""]
-    return f"{sampler}:{how['steps']}" + "".join(words)
+    said = dict(how) | ({"sampler": found.sampler, "eta": found.eta, "schedule": "tuned"} if found else {})
+    words = [f"{said['sampler']}:{said['steps']}"]
+    if said.get("schedule", "karras") != "karras":
+        words.append(f"schedule={said['schedule']}")
+    for key, plain in (("eta", 0), ("guidance", 1)):
+        if said.get(key, plain) != plain:
+            words.append(f"{key}={said[key]:g}")
+    return ":".join(words)
 
 
 def fair_classes(n: int, counts: Tensor) -> Tensor:

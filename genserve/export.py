@@ -9,7 +9,7 @@ import json
 import sys
 import warnings
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -125,8 +125,8 @@ def read_spec(path: Path) -> Spec:
     return Spec(**value | named | {"tuned": tuned_in(value)})
 
 
-def tuned_in(value: dict[str, Any]) -> tuple[Tuned, ...]:
-    """Return the tuned noise levels of model.json or serving.json."""
+def tuned_in(value: Mapping[str, Any]) -> tuple[Tuned, ...]:
+    """Return the tuned noise levels of model.json, serving.json or a server's description."""
     return tuple(Tuned(**found | {"sigmas": tuple(found["sigmas"])}) for found in value.get("tuned", ()))
 
 

@@ -1,6 +1,7 @@
 """How far generated images are from real ones, measured between their features (N, D), whoever made those.
 
     Frechet distance       between Gaussians fitted to both sets: one number for everything, 0 is best
+    kernel distance        between their moments up to the third; no bias, so that few images are enough
     precision, density     how much of what was generated lies where real images are
     recall, coverage       how much of what is real lies where generated images are
     nearest                the real image that a generated one is closest to: is it a copy?
@@ -23,7 +24,7 @@ Chunks = Callable[[Iterable[int]], Iterable[int]]  # the same starts of chunks; 
 class Moments(NamedTuple):
     """What a Frechet distance needs of a set of features."""
 
-    n: int  # of how many
+    n: int  # of how many, 0 where that is not known
     mean: Tensor  # (D,) float64
     covariance: Tensor  # (D, D) float64, unbiased
 
@@ -72,6 +73,55 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     Few images look worse than they are, by about a constant / N: compare equal counts. Raises as `moments`.
     """
     return frechet_between(moments(features_a), moments(features_b))
+
+
+# ---- kernel distance ---------------------------------------------------------------------------------------
+
+
+def mean_kernel(a: Tensor, b: Tensor | None = None, chunks: Chunks = iter) -> float:
+    """Return the mean of (x . y / D + 1)^3 over the pairs of a row x of a (N, D) and a row y of b (M, D).
+
+    Without b, over the pairs of two different rows of a. The rows' sums are added in float64.
+
+    Source: Binkowski et al. 2018 (arXiv:1801.01401), section 4.
+    """
+    others = a if b is None else b
+    total = torch.zeros((), dtype=torch.float64, device=a.device)
+    for start in chunks(range(0, len(a), CHUNK)):
+        k = (a[start : start + CHUNK] / a.shape[1] @ others.T).add_(1).pow_(3)
+        if b is None:
+            k[range(len(k)), range(start, start + len(k))] = 0
+        total += k.sum(1).sum(dtype=torch.float64)
+    return total.item() / (len(a) * (len(others) - (b is None)))
+
+
+def kernel_distance(
+    real: Tensor, generated: Tensor, real_kernel: float | None = None, chunks: Chunks = iter
+) -> float:
+    """Return the squared maximum mean discrepancy of generated (M, D) and real (N, D), below 0 by chance.
+
+    The unbiased estimate from all pairs. The literature's, a mean over random subsets of 1,000, estimates the
+    same number with more noise.
+
+    Args:
+        real_kernel: `mean_kernel(real)` where it is known already.
+        chunks: shows progress over the generated images.
+
+    Raises:
+        ValueError: the features have different widths, or there are fewer than two of either.
+
+    Source: Gretton et al. 2012 (Journal of Machine Learning Research 13), eq. (3), with the kernel of
+    Binkowski et al. 2018 (arXiv:1801.01401).
+    """
+    if real.shape[1] != generated.shape[1]:
+        raise ValueError(
+            f"features of {real.shape[1]} and of {generated.shape[1]} dimensions cannot be compared"
+        )
+    if len(real) < 2 or len(generated) < 2:
+        raise ValueError(f"need at least 2 of each, got {len(real)} and {len(generated)}")
+    if real_kernel is None:
+        real_kernel = mean_kernel(real)
+    return real_kernel + mean_kernel(generated) - 2 * mean_kernel(generated, real, chunks)
 
 
 # ---- neighbourhoods ----------------------------------------------------------------------------------------

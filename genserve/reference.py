@@ -1,8 +1,8 @@
 """What generated images are compared with: a data set, as the classifier trained on it sees it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from genserve import data, metrics, run
 from genserve.classifier import classifier_config, features_of, load_classifier, read_stats
 from genserve.data import DataConfig, ImageSet
-from genserve.metrics import Chunks
+from genserve.metrics import Chunks, Moments
 
 COPIES = 1000  # images whose nearest training image is looked for
 
@@ -24,44 +24,129 @@ def quiet(_: str) -> Chunks:
     return iter
 
 
+def classifier_for(shape: tuple[int | None, int, int], classes: Sequence[str], folder: Path) -> Path:
+    """Return the run directory of the one classifier below a folder that knows such images.
+
+    Args:
+        shape: (C, H, W) of an image; C is None where it does not matter.
+        classes: their names, () where the images have none.
+
+    Raises:
+        ValueError: no classifier or several know such images.
+    """
+    there = {
+        path.parent: classifier_config(path.parent)
+        for path in sorted(folder.glob("classifier-*/config.json"))
+    }
+    fit = [
+        directory
+        for directory, model in there.items()
+        if shape[0] in (None, model.shape[0])
+        and tuple(shape[1:]) == model.shape[1:]
+        and tuple(classes) in ((), model.classes)
+    ]
+    if len(fit) != 1:
+        named = ", ".join(f"{directory} {model.shape}" for directory, model in there.items()) or "none"
+        wanted = f"images {tuple(shape)}" + (f" of the classes {', '.join(classes)}" if classes else "")
+        what = "several classifiers know" if fit else "no classifier knows"
+        raise ValueError(f"{what} {wanted}; there are: {named}. Name one with --classifier")
+    return fit[0]
+
+
+class Space:
+    """Features of one network, and what is known of those of the training images.
+
+    Args:
+        features: images (N, C, H, W) uint8, and what shows progress -> their features (N, D), on the CPU.
+        real: the training images, where they are there.
+        moments: of their features, where they are known without the images.
+    """
+
+    def __init__(
+        self,
+        features: Callable[[Tensor, Chunks], Tensor],
+        real: Tensor | None,
+        moments: Moments | None = None,
+        progress: Progress = quiet,
+    ) -> None:
+        self._features, self._real, self._moments, self._progress = features, real, moments, progress
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the features of images (N, C, H, W) uint8, (N, D)."""
+        return self._features(x, self._progress("features"))
+
+    @cached_property
+    def real(self) -> Tensor:
+        """Features of the training images, (N, D)."""
+        assert self._real is not None
+        return self._features(self._real, self._progress("training images, features"))
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Of the training images' features."""
+        return self._moments or metrics.moments(self.real)
+
+    @cached_property
+    def radii(self) -> Tensor:
+        """Squared, of the training images' neighbourhoods, (N,)."""
+        return metrics.radii(self.real, chunks=self._progress("training images, neighbourhoods"))
+
+    @cached_property
+    def kernel(self) -> float:
+        """Mean kernel of the training images, for the kernel distance."""
+        return metrics.mean_kernel(self.real, chunks=self._progress("training images, kernel"))
+
+    def measure(self, features: Tensor) -> dict[str, float]:
+        """Return how far features (M, D) are from those of the training images: whatever can be said."""
+        row = {}
+        if self._moments or self._real is not None:
+            row["frechet_distance"] = metrics.frechet_between(metrics.moments(features), self.moments)
+        if self._real is not None:
+            chunks = self._progress("neighbours")
+            row["kernel_distance"] = metrics.kernel_distance(self.real, features, self.kernel)
+            row |= metrics.manifolds(self.real, features, real_radii=self.radii, chunks=chunks)._asdict()
+        return row
+
+
 class Reference:
-    """A training set and its held-out images; where they are not below `root`, the moments of their features.
+    """A training set and its held-out images; where they are not there, the moments of their features.
 
     Args:
         directory: run directory of the classifier.
-        root: where the data set that it learnt is.
+        root: where the data set that it learnt is; none for the place that the run names.
 
     Raises:
         FileNotFoundError, ValueError: as `classifier_config` and `read_stats`.
     """
 
-    def __init__(self, directory: Path, root: Path, device: torch.device, progress: Progress = quiet) -> None:
+    def __init__(
+        self, directory: Path, root: Path | None, device: torch.device, progress: Progress = quiet
+    ) -> None:
         model = classifier_config(directory)
         self.shape, self.classes = model.shape, model.classes
         self.classifier = load_classifier(directory).to(device)
         self.stats = read_stats(directory)
-        self.progress = progress
         learnt = run.read_config(directory)["train"]["data"]
-        config = DataConfig(**learnt | {"root": str(root), "download": False})
-        self.name = config.name
+        elsewhere = {} if root is None else {"root": str(root)}
+        config = DataConfig(**learnt | elsewhere | {"download": False})
+        self.name, self.root = config.name, Path(config.root)
         self.train: ImageSet | None = None
         self.test: ImageSet | None = None
         with suppress(FileNotFoundError):
             self.train, self.test = data.load(config, "train"), data.load(config, "test")
+        features = partial(features_of, self.classifier)
+        self.space = Space(features, self.real, self.stats.train, progress)
 
-    @cached_property
-    def features(self) -> Tensor:
-        """Of the training images, (N, D)."""
-        assert self.train is not None
-        return features_of(self.classifier, self.train.x, self.progress("training images, features"))
+    @property
+    def real(self) -> Tensor | None:
+        """The training images, (N, C, H, W) uint8, where they are there."""
+        return None if self.train is None else self.train.x
 
-    @cached_property
-    def radii(self) -> Tensor:
-        """Squared, of the training images' neighbourhoods, (N,)."""
-        return metrics.radii(self.features, chunks=self.progress("training images, neighbourhoods"))
-
-    def measure(self, x: Tensor, y: Tensor | None) -> dict[str, Any]:
+    def measure(self, x: Tensor, y: Tensor | None, features: Tensor | None = None) -> dict[str, Any]:
         """Return every number there is for images x (N, C, H, W) uint8, asked for as classes y (N,) or none.
+
+        Args:
+            features: `space.features(x)` where they are known already, (N, D).
 
         Raises:
             ValueError: the images have another shape, or there are too few.
@@ -70,16 +155,11 @@ class Reference:
             raise ValueError(f"the classifier knows images {self.shape}, not {tuple(x.shape[1:])}")
         if len(x) <= metrics.K:
             raise ValueError(f"{len(x)} images are too few: need more than {metrics.K}")
-        features = features_of(self.classifier, x, self.progress("features"))
-        row: dict[str, Any] = {
-            "n": len(x),
-            "frechet_distance": metrics.frechet_between(metrics.moments(features), self.stats.train),
-        }
+        features = self.space.features(x) if features is None else features
+        row: dict[str, Any] = {"n": len(x)} | self.space.measure(features)
         if self.train is not None:
-            chunks = self.progress("neighbours")
-            found = metrics.manifolds(self.features, features, real_radii=self.radii, chunks=chunks)
             distance, _ = self.nearest(x[:COPIES])
-            row |= found._asdict() | {"copy_distance": distance.mean().item()}
+            row["copy_distance"] = distance.mean().item()
         if y is not None:
             logits = self.classifier.logits(features.to(self.classifier.read_out.weight.device)).cpu()
             row["class_1000"] = metrics.accuracy(logits[:1000], y[:1000])
@@ -104,6 +184,7 @@ class Reference:
         picked = {"held-out images": torch.arange(n) * len(self.test) // n}
         if self.classes:
             picked["held-out, in fair shares"] = self._in_fair_shares(n)
+        picked = {name: i for name, i in picked.items() if len(i) > metrics.K}  # fewer cannot be measured
         y, rng = self.test.y if self.classes else None, torch.Generator().manual_seed(0)
         mixed = {name: i[torch.randperm(len(i), generator=rng)] for name, i in picked.items()}
         return {name: (self.test.x[i], None if y is None else y[i]) for name, i in mixed.items()}

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,11 +16,11 @@ from genserve import run
 
 def imported(path: str) -> ModuleType:
     """Import a program by its path; starting it anew for every test would be all that the tests wait for."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    loader = SourceFileLoader(Path(path).stem, str(ROOT / path))  # programs may lack the ending .py
+    spec = importlib.util.spec_from_loader(loader.name, loader)
     assert spec is not None
-    assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return module
 
 

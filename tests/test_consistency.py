@@ -1,6 +1,7 @@
 """Consistency tuning against the Gaussian, whose paths end where one can say."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -16,11 +17,13 @@ def test_levels_come_closer_by_q_each_stage() -> None:
     t = torch.logspace(-3, 2, 50, dtype=torch.float64)
     gaps = [t - lower_levels(t, stage, q=4.0) for stage in range(4)]
     assert torch.equal(gaps[0][t < 0.5], t[t < 0.5])  # at first small t is compared with no noise
-    for before, after in zip(gaps[1:], gaps[2:], strict=False):  # from the second stage on none is cut at 0
+    for before, after in pairwise(gaps[1:]):  # from the second stage on none is cut at 0
         torch.testing.assert_close(before, 4 * after)
     one = torch.tensor([1.0], dtype=torch.float64)
     expected = 1 - (1 + 8 / (1 + math.e)) / 16
     assert lower_levels(one, stage=1, q=4.0).item() == pytest.approx(expected, rel=1e-12)
+    above, below = (lower_levels(one, 1, 4.0, floor=expected + by).item() for by in (-1e-9, 1e-9))
+    assert (above, below) == (pytest.approx(expected), 0.0)
 
 
 def batch(n: int = 4096) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -49,7 +52,8 @@ def test_tuning_a_denoiser_leads_to_the_end_of_the_path(stage: int, near: float)
     x_0, t, y, eps = batch()
     for _ in range(200):
         optimizer.zero_grad()
-        loss = consistency_loss(powered(power), x_0, t, lower_levels(t, stage), y, eps, huber=10.0)
+        model, target = powered(power), powered(power.detach())
+        loss = consistency_loss(model, target, x_0, t, lower_levels(t, stage), y, eps, huber=10.0)
         loss.mean().backward()
         optimizer.step()
     assert power.item() == pytest.approx(0.5, abs=near)
@@ -59,9 +63,11 @@ def test_only_the_answer_at_t_learns_and_at_r_0_the_image_is_the_answer() -> Non
     x_0, t, y, eps = batch(8)
     power = torch.full((), 0.7, dtype=torch.float64, requires_grad=True)
     r = torch.where(torch.arange(8) < 4, 0.0, 0.5 * t)
-    loss = consistency_loss(powered(power), x_0, t, r, y, eps, huber=0.06)
+    slow = torch.full((), 0.6, dtype=torch.float64, requires_grad=True)
+    loss = consistency_loss(powered(power), powered(slow), x_0, t, r, y, eps, huber=0.06)
+    assert torch.autograd.grad(loss.sum(), slow, retain_graph=True, allow_unused=True) == (None,)
 
-    frozen = powered(power.detach())
+    frozen = powered(slow.detach())
     target = torch.where((r > 0).view(-1, 1, 1, 1), frozen(x_0 + r.view(-1, 1, 1, 1) * eps, r, y), x_0)
     error = (powered(power)(x_0 + t.view(-1, 1, 1, 1) * eps, t, y) - target).flatten(1).norm(dim=1)
     c = 0.06 * 4**0.5

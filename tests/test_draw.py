@@ -1,13 +1,11 @@
 """Drawing in bulk: an image depends on its seed and number, and classes come in fair shares."""
 
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from genserve import run
 from genserve.diffusion import Denoiser
 from genserve.draw import draw, fair_classes, served, setting
 from genserve.export import Walk
@@ -145,17 +143,16 @@ def test_what_a_setting_of_an_energy_leaves_out_is_the_walk_s() -> None:
             setting(text, PLAIN, WALK)
 
 
-def test_tuned_levels_are_the_model_s_and_served_names_them(tmp_path: Path) -> None:
+def test_tuned_levels_are_the_model_s_and_served_names_them() -> None:
     found = (Tuned(sampler="dpmpp_2m", eta=0.5, sigmas=(30.0, 2.0)),)
     how = setting("ddim:2:schedule=tuned", MODEL, tuned=found)
     assert how.sigmas.tolist() == [30.0, 2.0, 0.0]
     with pytest.raises(ValueError, match="tuned knows 2"):
         setting("ddim:3:schedule=tuned", MODEL, tuned=found)
 
-    run.write_json(tmp_path / "config.json", {"format": 1, "model": asdict(MODEL), "train": {}})
-    assert served(tmp_path) == "dpmpp_2m:18"
     serving = {"sampler": "ddim", "eta": 1.0, "steps": 2, "tuned": [asdict(found[0])]}
-    run.write_json(tmp_path / "serving.json", serving)
-    assert served(tmp_path) == "dpmpp_2m:2:schedule=tuned:eta=0.5"
-    run.write_json(tmp_path / "serving.json", serving | {"steps": 7, "schedule": "cosine"})
-    assert served(tmp_path) == "ddim:7:schedule=cosine:eta=1"
+    assert served(serving) == "dpmpp_2m:2:schedule=tuned:eta=0.5"
+    assert served(serving | {"steps": 7, "schedule": "cosine"}) == "ddim:7:schedule=cosine:eta=1"
+    assert served({"sampler": "dpmpp_2m", "steps": 18, "guidance": 1.5}) == "dpmpp_2m:18:guidance=1.5"
+    for text in (served(serving), served(serving | {"steps": 3})):
+        assert setting(text, MODEL, tuned=found).steps == int(text.split(":")[1])

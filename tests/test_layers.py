@@ -8,7 +8,16 @@ import pytest
 
 CORE = Path(__file__).parents[1] / "genserve"
 USERS = {"training", "handlers", "scripts", "tests", "web"}
-TRAINING_ONLY = {"torchvision", "sklearn", "jsonargparse", "tqdm", "tensorboard", "torch_fidelity", "httpx"}
+TRAINING_ONLY = {
+    "matplotlib",
+    "torchvision",
+    "sklearn",
+    "jsonargparse",
+    "tqdm",
+    "tensorboard",
+    "torch_fidelity",
+    "httpx",
+}
 
 
 def imported(nodes: Iterable[ast.AST]) -> set[str]:

@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from genserve import metrics
-from genserve.metrics import Moments, frechet_between, frechet_distance, manifolds, moments, nearest, radii
+from genserve.metrics import (
+    Moments,
+    frechet_between,
+    frechet_distance,
+    kernel_distance,
+    manifolds,
+    mean_kernel,
+    moments,
+    nearest,
+    radii,
+)
 
 
 @pytest.fixture
@@ -68,6 +78,65 @@ def test_moments_are_taken_in_float64():
     assert moments(x).covariance.item() == pytest.approx(1000 / 999 / 64**2, rel=1e-9)
 
 
+def test_frechet_distance_is_that_of_torch_fidelity(rng):
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    a, b = normal(rng, 300, 16) @ normal(rng, 16, 16), normal(rng, 200, 16) @ normal(rng, 16, 16) + 1
+    theirs = fid_statistics_to_metric(*map(fid_features_to_statistics, (a, b)), verbose=False)
+    assert frechet_distance(a, b) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-9)
+
+
+# ---- kernel distance ---------------------------------------------------------------------------------------
+
+
+def test_kernel_distance_by_hand():
+    """k(0, 1) = 1, k(2, 3) = 7^3; across 1, 1, 3^3 and 4^3. In two dimensions the product is halved."""
+    real, generated = torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [3.0]])
+    assert kernel_distance(real, generated) == 1 + 7**3 - 2 * (1 + 1 + 3**3 + 4**3) / 4
+    across = torch.tensor([[1.0, 1.0], [1.0, 3.0]])
+    assert mean_kernel(across) == (4 / 2 + 1) ** 3
+    assert mean_kernel(across, torch.tensor([[2.0, 0.0]])) == 2**3
+
+
+def test_kernel_distance_of_gaussians_on_a_line_is_that_of_their_moments(rng):
+    """(x y + 1)^3 compares third, second and first moments: 0, 1, 0 of N(0, 1) with 4, 2, 1 of N(1, 1)."""
+    found = [kernel_distance(normal(rng, 2000, 1), normal(rng, 2000, 1) + 1) for _ in range(20)]
+    mean, std = torch.tensor(found).mean().item(), torch.tensor(found).std().item()
+    expected = (4 - 0) ** 2 + 3 * (2 - 1) ** 2 + 3 * (1 - 0) ** 2
+    assert std < 3
+    assert mean == pytest.approx(expected, abs=4 * std / 20**0.5)  # four standard errors
+
+
+def test_kernel_distance_of_equal_distributions_is_0_on_average_however_few_they_are(rng):
+    found = torch.tensor([kernel_distance(normal(rng, 8, 4), normal(rng, 5, 4)) for _ in range(2000)])
+    error = found.std().item() / 2000**0.5
+    assert found.min() < 0
+    assert found.mean().item() == pytest.approx(0, abs=4 * error)
+    # with the diagonal, which a biased estimate leaves in, a set would look far from another
+    x = normal(rng, 8, 4)
+    assert (mean_kernel(x, x) - mean_kernel(x)) > 4 * error
+
+
+def test_kernel_distance_is_that_of_torch_fidelity_and_the_mean_over_its_subsets(rng, monkeypatch):
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    def theirs(subsets, size):
+        found = kid_features_to_metric(a, b, kid_subsets=subsets, kid_subset_size=size, verbose=False)
+        return (found[f"kernel_inception_distance_{what}"] for what in ("mean", "std"))
+
+    monkeypatch.setattr(metrics, "CHUNK", 17)
+    a, b = normal(rng, 120, 6), 1.2 * normal(rng, 120, 6) + 0.3
+    ours = kernel_distance(a, b)
+    whole, _ = theirs(1, 120)
+    assert ours == pytest.approx(whole, rel=1e-9)
+    mean, std = theirs(400, 30)
+    assert std > abs(ours) / 10
+    assert ours == pytest.approx(mean, abs=4 * std / 400**0.5)
+    assert kernel_distance(a, b, mean_kernel(a)) == ours
+    assert kernel_distance(b, a) == pytest.approx(ours)
+    assert kernel_distance(a.float(), b.float()) == pytest.approx(ours, rel=1e-4)
+
+
 # ---- neighbourhoods ----------------------------------------------------------------------------------------
 
 
@@ -119,6 +188,17 @@ def test_manifolds_agree_with_brute_force_over_several_chunks(rng, monkeypatch):
     assert manifolds(real, generated, real_radii=radii(real)) == found
 
 
+def test_precision_and_recall_are_those_of_torch_fidelity(rng):
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
+    real, generated = normal(rng, 200, 6), 1.3 * normal(rng, 150, 6) + 0.2
+    theirs = prc_features_to_metric(generated, real, prc_neighborhood=5, verbose=False)
+    found = manifolds(real, generated)
+    assert 0 < found.precision < 1
+    assert found.precision == pytest.approx(theirs["precision"], rel=1e-6)
+    assert found.recall == pytest.approx(theirs["recall"], rel=1e-6)
+
+
 def test_nearest_finds_the_image_a_copy_was_made_from(rng):
     reference = normal(rng, 1000, 12)
     picked = torch.tensor([3, 999, 3, 500])
@@ -141,6 +221,8 @@ def test_accuracy_counts_the_largest_logit():
         (lambda: moments(torch.zeros(1, 4)), "at least 2"),
         (lambda: moments(torch.full((4, 4), torch.nan)), "NaN"),
         (lambda: frechet_distance(torch.zeros(4, 3), torch.zeros(4, 2)), "3 and of 2 dimensions"),
+        (lambda: kernel_distance(torch.zeros(4, 3), torch.zeros(4, 2)), "3 and of 2 dimensions"),
+        (lambda: kernel_distance(torch.zeros(4, 3), torch.zeros(1, 3)), "at least 2 of each, got 4 and 1"),
         (lambda: radii(torch.zeros(5, 2), k=5), "1 to 4"),
         (lambda: manifolds(torch.zeros(9, 2), torch.zeros(5, 2)), "1 to 4"),
         (lambda: metrics.accuracy(torch.zeros(2, 3), torch.zeros(1)), "2 images and 1 classes"),

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from genserve import data, metrics, run
 from genserve.classifier import ClassifierConfig, features_of, write_stats
 from genserve.data import DataConfig, ImageSet
-from genserve.reference import Reference
+from genserve.metrics import Chunks
+from genserve.reference import Reference, Space, classifier_for
 
 DATA = DataConfig(name="digits")
 
@@ -36,12 +38,13 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(directory: Path) -> Reference:
-    return Reference(directory, Path("nowhere"), torch.device("cpu"))  # these digits come with scikit-learn
+    return Reference(directory, None, torch.device("cpu"))  # these digits come with scikit-learn
 
 
 def test_the_training_set_is_at_no_distance_from_itself_and_a_copy_of_itself(reference: Reference) -> None:
     row = reference.measure(images("train").x, images("train").y)
     assert row["frechet_distance"] == pytest.approx(0, abs=1e-6)
+    assert row["kernel_distance"] < 0  # each image meets itself in the other set, and not in its own
     assert row["precision"] == row["recall"] == row["coverage"] == 1
     assert row["copy_distance"] == pytest.approx(0, abs=0.1)
 
@@ -61,6 +64,7 @@ def test_held_out_images_are_spread_over_the_whole_or_come_in_fair_shares(refere
     missing = 100 * counts / counts.sum() - fair[1].bincount(minlength=10)
     assert missing.min() >= 0
     assert missing.max() < 1
+    assert list(reference.held_out(8)) == ["held-out images"]  # a tenth of 8 images is none
     assert len(reference.held_out(10**6)["held-out images"][0]) == len(test)
     assert len(reference.held_out(10**6)["held-out, in fair shares"][0]) < len(test)
 
@@ -71,12 +75,76 @@ def test_the_moments_give_the_floor_that_the_images_give(reference: Reference) -
     assert "class" not in row
 
 
+def test_the_data_are_where_the_classifier_learnt_from_or_where_one_says(
+    directory: Path, tmp_path: Path
+) -> None:
+    config = run.read_config(directory)
+    folders = tmp_path / "learnt", tmp_path / "moved"
+    for gray, folder in enumerate(folders, 1):
+        for split in ("train", "test"):
+            (folder / split / "0").mkdir(parents=True)
+            Image.new("L", (8, 8), gray).save(folder / split / "0/1.png")
+    config["train"]["data"] |= {"name": "folder", "root": str(folders[0])}
+    run.write_json(copied(directory, tmp_path / "run") / "config.json", config)
+    for root, gray in ((None, 1), (folders[1], 2)):
+        found = Reference(tmp_path / "run", root, torch.device("cpu"))
+        assert found.root == folders[gray - 1]
+        assert found.real is not None
+        assert found.real.unique().tolist() == [gray]
+
+
+def test_the_classifier_is_the_one_that_knows_such_images(directory: Path, tmp_path: Path) -> None:
+    for name in ("classifier-gray", "classifier-letters", "classifier-colour"):
+        config = run.read_config(directory)
+        if name == "classifier-letters":
+            config["model"]["classes"] = list("abcdefghij")
+        if name == "classifier-colour":
+            config["model"]["shape"] = [3, 16, 16]
+        run.write_json(copied(directory, tmp_path / name) / "config.json", config)
+    digits = tuple("0123456789")
+    assert classifier_for((1, 8, 8), digits, tmp_path).name == "classifier-gray"
+    assert classifier_for((1, 8, 8), tuple("abcdefghij"), tmp_path).name == "classifier-letters"
+    for shape in ((3, 16, 16), (None, 16, 16)):
+        assert classifier_for(shape, (), tmp_path).name == "classifier-colour"
+    with pytest.raises(
+        ValueError, match=r"several classifiers know images \(1, 8, 8\); there are: .*gray \(1, 8"
+    ):
+        classifier_for((1, 8, 8), (), tmp_path)
+    with pytest.raises(ValueError, match=r"no classifier knows images \(3, 8, 8\); .* --classifier"):
+        classifier_for((3, 8, 8), (), tmp_path)
+    with pytest.raises(ValueError, match=r"of the classes cat, dog; there are: none"):
+        classifier_for((1, 8, 8), ("cat", "dog"), tmp_path / "empty")
+
+
+def test_a_space_of_known_moments_measures_distance_alone_and_one_of_nothing_nothing() -> None:
+    x = images("test").x
+
+    def pixels(x: torch.Tensor, _: Chunks) -> torch.Tensor:
+        return x.flatten(1).float()[:, 27:31]
+
+    whole = Space(pixels, images("train").x)
+    found, features = whole.measure(whole.features(x)), whole.features(x)
+    real = pixels(images("train").x, iter)
+    assert found["frechet_distance"] == metrics.frechet_distance(features, real)
+    assert found["kernel_distance"] == metrics.kernel_distance(real, features)
+    assert found["recall"] == metrics.manifolds(real, features).recall
+    known = Space(pixels, None, metrics.moments(real))
+    assert known.measure(features) == {"frechet_distance": found["frechet_distance"]}
+    assert Space(pixels, None).measure(features) == {}
+
+
+def copied(directory: Path, to: Path) -> Path:
+    """Return another run directory with the same weights and features, without a configuration."""
+    to.mkdir(exist_ok=True)
+    for name in ("weights.safetensors", "train_features_stats.safetensors"):
+        (to / name).write_bytes((directory / name).read_bytes())
+    return to
+
+
 def test_without_the_images_distance_remains(directory: Path, tmp_path: Path, reference: Reference) -> None:
     config = run.read_config(directory)
     config["train"]["data"]["name"] = "mnist"  # which is not below tmp_path
-    for name in ("weights.safetensors", "train_features_stats.safetensors"):
-        (tmp_path / name).write_bytes((directory / name).read_bytes())
-    run.write_json(tmp_path / "config.json", config)
+    run.write_json(copied(directory, tmp_path) / "config.json", config)
     bare, x = Reference(tmp_path, tmp_path, torch.device("cpu")), images("test").x
     assert bare.held_out(10) == {}
     whole = reference.measure(x, None)

@@ -152,7 +152,7 @@ def test_tuned_is_what_was_found_for_so_many_steps():
     assert levels("tuned", 2, 0.002, 40.0, found).dtype == torch.float64
     with pytest.raises(ValueError, match="tuned knows 2, 3 from pure noise: no 4 steps"):
         levels("tuned", 4, 0.002, 40.0, found)
-    with pytest.raises(ValueError, match="no 2 steps from 0.5"):  # not where less noise is the start
+    with pytest.raises(ValueError, match=r"no 2 steps from 0\.5"):  # not where less noise is the start
         levels("tuned", 2, 0.002, 0.5, found)
     with pytest.raises(ValueError, match="tuned knows nothing"):
         levels("tuned", 2, 0.002, 40.0)

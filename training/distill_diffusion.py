@@ -1,16 +1,17 @@
 """Distil a diffusion model into one that draws in 1 to 4 evaluations: consistency tuning.
 
     python training/distill_diffusion.py --config training/configs/consistency-mnist.yaml
-    python training/distill_diffusion.py --teacher runs/mine --data.name folder --data.root DIR --name mine-fast
+    python training/distill_diffusion.py --teacher runs/mine --data.name folder --data.root DIR --name fast
     torchrun --nproc-per-node 2 training/distill_diffusion.py --config ...  # the same curve on two ranks
 
-The student starts as the teacher and learns from the images to answer with the end of a path, not with the mean
-of all ends. It is sensitive: its loss does not tell good from bad. With a classifier it is measured as it
-goes, and the weights that drew best are kept.
+The student starts as the teacher and learns from the images to answer with the end of a path, not with the
+mean of all ends. It is sensitive: its loss does not tell good from bad. With a classifier it is measured as
+it goes, and the weights that drew best are kept.
 
 Run it again after a kill and it goes on from the last checkpoint, to the weights an unbroken run ends with.
 """
 
+import copy
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,7 @@ from genserve.learner import GeneratorConfig, Learner, launch
 from genserve.noise import Streams
 
 PROBED = 1000  # images a measurement
+NO_WARM_UP = 10**9  # the step of an average whose decay warms up no more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class TrainConfig(GeneratorConfig):
         q: each stage divides the distance between the two levels of a pair by this.
         first_stage: 0 compares most images with no noise at all.
         stages: so many, equally long, one after another.
+        floor: the lower level of a pair counts as 0 below this.
+        target_decay: of the slow copy whose answers are the targets, a step; without one, 0, it drifts away.
         huber: errors far above it count by size, below by their square.
         few: noise levels, falling, at which the model is measured and shown.
         classifier: run directory of the classifier that measures; without one the last weights are kept.
@@ -52,7 +56,7 @@ class TrainConfig(GeneratorConfig):
 
     name: str = "consistency"
     teacher: str = "weights/diffusion-mnist"
-    lr: float = 3e-4
+    lr: float = 1e-4
     ema_decay: float = 0.998
     label_dropout: float = 0.1
     p_mean: float = 0.3
@@ -60,6 +64,8 @@ class TrainConfig(GeneratorConfig):
     q: float = 4.0
     first_stage: int = 0
     stages: int = 2
+    floor: float = 0.0
+    target_decay: float = 0.98
     huber: float = 0.06
     few: tuple[float, ...] = (40.0, 0.8)
     classifier: str | None = None
@@ -71,8 +77,9 @@ class TrainConfig(GeneratorConfig):
             raise ValueError("q must be above 1, stages and probe_every at least 1, huber and p_std above 0")
         if not self.few or list(self.few) != sorted(set(self.few), reverse=True) or self.few[-1] <= 0:
             raise ValueError(f"few must be falling noise levels above 0, got {self.few}")
-        if not 0 <= self.label_dropout < 1:
-            raise ValueError(f"label_dropout must be in [0, 1), got {self.label_dropout}")
+        for name in ("label_dropout", "target_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
 
 def main(config: TrainConfig) -> None:
@@ -93,6 +100,9 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
     learner = Learner(student, config, checkpoint, ranks, total)
     parallel = ranks.wrap(learner.model)
+    target = copy.deepcopy(learner.model).requires_grad_(False)
+    if learner.state:
+        target.load_state_dict({name: learner.state[f"target.{name}"] for name in target.state_dict()})
     autocast = train.precision_of(config.precision, device)
     x_all, y_all = dataset.x.to(device), dataset.y.to(device)
     no_class = len(model.classes)
@@ -115,11 +125,12 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     best = learner.state["best"] if learner.state else torch.tensor(torch.inf)
     for step in range(learner.start, total):
         x_0, t, y, eps = batch(step)
-        r = lower_levels(t, config.first_stage + step * config.stages // total, config.q)
+        r = lower_levels(t, config.first_stage + step * config.stages // total, config.q, config.floor)
         train.seed_dropout(config.seed, step, ranks.rank)
         with autocast():
-            loss = consistency_loss(parallel, x_0, t, r, y, eps, config.huber).mean()
+            loss = consistency_loss(parallel, target, x_0, t, r, y, eps, config.huber).mean()
         values = learner.step(step, loss)
+        train.update_ema(target, learner.model, config.target_decay, NO_WARM_UP)
         done = step + 1
         if probe and (done % config.probe_every == 0 or done == total):
             values |= probe(learner.ema)
@@ -127,7 +138,8 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
                 best = torch.tensor(values["frechet_distance"])
                 run.write_weights(directory / "best.safetensors", learner.ema.state_dict())
         picture = partial(sample_grid, learner.ema, model, device, config.few)
-        learner.record(step, values, picture, best=best)
+        slow = {f"target.{name}": value for name, value in target.state_dict().items()}
+        learner.record(step, values, picture, best=best, **slow)
     learner.bar.close()
     if probe and (directory / "best.safetensors").is_file():
         (directory / "best.safetensors").replace(directory / "weights.safetensors")

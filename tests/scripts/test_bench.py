@@ -1,24 +1,17 @@
 """What scripts/bench makes of the figures of its clients."""
 
-import importlib.machinery
-import importlib.util
 import json
 import subprocess
 import sys
 from types import ModuleType
 
+import program
 import pytest
-from real_server import ROOT
 
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("bench", str(ROOT / "scripts" / "bench"))
-    found = importlib.util.spec_from_loader("bench", loader)
-    assert found is not None
-    module = importlib.util.module_from_spec(found)
-    loader.exec_module(module)
-    return module
+    return program.imported("scripts/bench")
 
 
 def test_percentiles_are_those_of_the_listed_times(bench: ModuleType) -> None:

@@ -1,22 +1,30 @@
 """The whole of an evaluation: with a classifier of 8 x 8 digits trained here, and with the one we ship."""
 
+import hashlib
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from loading import new
 from PIL import Image
 from program import imported
 
 from genserve import data, metrics, run
 from genserve.classifier import features_of, load_classifier, read_stats
 from genserve.data import DataConfig
+from genserve.export import export
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,9 +34,15 @@ PROGRAM = imported("scripts/evaluate.py")
 
 def evaluate(*flags: str | Path) -> list[dict[str, Any]]:
     """Run the program and return the rows that it wrote."""
-    config = PROGRAM.command_line([*map(str, flags), "--device", "cpu"])
-    PROGRAM.main(config)
-    return json.loads(config.output.read_text())["rows"]
+    return evaluated(*flags)["rows"]
+
+
+def evaluated(*flags: str | Path) -> dict[str, Any]:
+    """Run the program and return the whole of what it wrote."""
+    words = [*map(str, flags), "--device", "cpu"]
+    config = PROGRAM.command_line(words)
+    PROGRAM.main(config, shlex.join(words))
+    return json.loads(config.output.read_text())
 
 
 @pytest.fixture(autouse=True)
@@ -42,43 +56,6 @@ def table(output: str) -> list[dict[str, str]]:
     head, *lines = (line for line in output.splitlines() if "  " in line)
     keys = ["name", *head.split()]
     return [dict(zip(keys, re.split("  +", line.strip()), strict=True)) for line in lines]
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier of the 8 x 8 digits, from the real training program."""
-    output = tmp_path_factory.mktemp("runs")
-    flags = "--name digits --data.name digits --net.channels [16,32] --net.n-features 24 --augment.shift 0.5"
-    flags += f" --epochs 6 --batch-size 50 --warmup 10 --ema-decay 0.9 --threads 1 --output {output}"
-    command = [sys.executable, str(ROOT / "training/train_classifier.py"), *flags.split()]
-    subprocess.run(command, check=True)
-    return output / "digits"
-
-
-@pytest.fixture(scope="module")
-def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A diffusion model of the same digits that has not learnt yet."""
-    return untrained("diffusion", tmp_path_factory.mktemp("runs") / "untrained")
-
-
-def untrained(family: str, directory: Path) -> Path:
-    """Return the run directory of a model of the 8 x 8 digits that knows nothing."""
-    directory.mkdir()
-    model = run.ModelConfig(
-        family=family,
-        energy="residual" if family == "energy" else "",
-        shape=(1, 8, 8),
-        classes=tuple("0123456789"),
-        mean=-0.4,
-        std=0.7,
-        sigma_min=0.002,
-        sigma_max=40.0,
-        net={"patch": 1, "channels": [16, 16], "attention": []},
-    )
-    torch.manual_seed(0)
-    run.write_json(directory / "config.json", {"format": run.FORMAT, "model": asdict(model)})
-    run.write_weights(directory / "weights.safetensors", model.build().state_dict())
-    return directory
 
 
 def test_held_out_digits_are_measured_as_what_they_are(
@@ -116,16 +93,17 @@ def test_every_setting_is_a_row_and_guidance_doubles_its_evaluations(
         assert len(list(tmp_path.glob(f"out/*-{what}.png"))) == 3
 
 
-def test_an_energy_is_measured_as_it_is_served_or_by_langevin(classifier: Path, diffusion: Path) -> None:
+def test_an_energy_is_measured_as_it_is_served_or_by_langevin(
+    classifier: Path, diffusion: Path, energy: Path
+) -> None:
     """The energy whose residual is that of a denoiser; its own steps are refused to a diffusion model."""
-    energy = untrained("energy", diffusion.parent / "energy")
     settings = ["heun:2", "langevin:3:step_size=0.3:noise=0.5"]
     common = ["--classifier", classifier, "--n", "12"]
     rows = evaluate("--run", energy, *common, "--settings", *settings)
     assert [(row["name"], row["nfe"]) for row in rows[2:]] == list(zip(settings, (3, 4), strict=True))
     *_, served = evaluate("--run", energy, *common)
     assert (served["name"], served["nfe"]) == ("ddim:25:eta=1", 25)
-    with pytest.raises(ValueError, match="SAMPLER one of ddim, ddpm, heun, dpmpp_2m, KEY"):
+    with pytest.raises(ValueError, match="SAMPLER one of ddim, ddpm, heun, dpmpp_2m"):
         evaluate("--run", diffusion, *common, "--settings", settings[1])
 
 
@@ -135,6 +113,122 @@ def test_an_unconditional_evaluation_asks_for_no_class(
     rows = evaluate("--run", diffusion, "--classifier", classifier, "--n", "30", "--unconditional")
     assert ["class" in row for row in rows] == [True, True, False]
     assert table(capsys.readouterr().out)[-1]["class"] == "-"
+
+
+def test_repeats_are_draws_of_their_own_and_the_table_shows_how_far_they_fall(
+    classifier: Path, diffusion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--run", diffusion, "--classifier", classifier, "--n", "12", "--settings", "heun:2"]
+    *_, row = evaluate(*common, "--seed", "4", "--repeats", "3")
+    shown = table(capsys.readouterr().out)
+    assert [repeat["seed"] for repeat in row["repeats"]] == [4, 5, 6]
+    distances = [repeat["frechet_distance"] for repeat in row["repeats"]]
+    assert len(set(distances)) == 3
+    assert row["frechet_distance"] == pytest.approx(np.mean(distances))
+    assert row["std"]["frechet_distance"] == pytest.approx(np.std(distances, ddof=1))
+    mean, std = (float(number) for number in shown[-1]["FD"].split(" ± "))
+    assert (mean, std) == pytest.approx((np.mean(distances), np.std(distances, ddof=1)), abs=6e-4)
+    assert "±" not in shown[0]["FD"]
+    *_, alone = evaluate(*common, "--seed", "5")
+    assert alone["frechet_distance"] == pytest.approx(distances[1])
+    assert alone["kernel_distance"] == pytest.approx(row["repeats"][1]["kernel_distance"])
+
+
+def test_a_run_remembers_its_evaluations_unless_told_not_to(classifier: Path, diffusion: Path) -> None:
+    log = diffusion / "evaluations.jsonl"
+    log.write_text('{"torn')
+    common = ["--run", diffusion, "--classifier", classifier, "--n", "6", "--settings", "heun:2"]
+    found = evaluated(*common, "--seed", "7")
+    evaluate(*common, "--record", "false")
+    assert [json.loads(line) for line in log.read_text().splitlines()[1:]] == [found]
+    assert (found["seeds"], found["n"], found["precision"]) == ([7], 6, "fp32")
+    assert found["command"].endswith("--seed 7 --device cpu")
+    assert (
+        found["weights"] == hashlib.sha256((diffusion / "weights.safetensors").read_bytes()).hexdigest()[:12]
+    )
+    written = (classifier / "weights.safetensors").read_bytes()
+    assert found["classifier_weights"] == hashlib.sha256(written).hexdigest()[:12]
+    assert found["torch"] == torch.__version__
+    assert datetime.fromisoformat(found["time"]).tzinfo == timezone.utc
+
+
+def test_statistics_written_of_images_are_what_other_images_are_compared_against(classifier: Path) -> None:
+    """Against a file of its own a set has distance 0; against one of others, their distance."""
+    for split in ("train", "test"):
+        x = data.load(DataConfig(name="digits"), split).x[:200]
+        np.save(f"{split}.npy", x.permute(0, 2, 3, 1).numpy())
+    common = ["--classifier", classifier, "--images", "test.npy"]
+    evaluate(*common, "--write-stats", "of/test.npz")
+    *_, row = evaluate(*common, "--against", "of/test.npz")
+    assert row["against"] == pytest.approx(0, abs=1e-6)
+    *_, row = evaluate("--classifier", classifier, "--images", "train.npy", "--against", "of/test.npz")
+    network = load_classifier(classifier)
+    features = [
+        features_of(network, data.load(DataConfig(name="digits"), s).x[:200]) for s in ("train", "test")
+    ]
+    assert row["against"] == pytest.approx(metrics.frechet_distance(*features))
+
+
+def test_the_classifier_is_found_by_what_the_run_draws(classifier: Path, diffusion: Path) -> None:
+    shutil.copytree(classifier, "weights/classifier-digits")
+    common = ["--n", "6", "--settings", "heun:2"]
+    assert evaluated("--run", diffusion, *common)["classifier"] == "weights/classifier-digits"
+    x = data.load(DataConfig(name="digits"), "test").x
+    np.save("held.npy", x.permute(0, 2, 3, 1).numpy())
+    assert evaluated("--images", "held.npy")["classifier"] == "weights/classifier-digits"
+    np.save("wide.npy", np.zeros((9, 8, 9, 1), np.uint8))
+    with pytest.raises(
+        ValueError, match=r"no classifier knows images \(1, 8, 9\); there are: weights/classifier-di"
+    ):
+        evaluate("--images", "wide.npy")
+
+
+@pytest.fixture
+def server(diffusion: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of the handler over the same model, behind HTTP as it comes with Python."""
+    export(diffusion, tmp_path / "archive")
+    handler = new("diffusion_handler", "DiffusionHandler")
+    handler.version = "1.0"
+    handler.load(tmp_path / "archive", torch.device("cpu"), budget=64, lanes=1, precision="fp32")
+    turn = Lock()  # the handler takes one batch at a time
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with turn:
+                (reply,) = handler.replies([{"body": fields}], [{}])
+            self.send_response(reply.status)
+            self.send_header("Content-Length", str(len(reply.body)))
+            self.end_headers()
+            self.wfile.write(reply.body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as listening:
+        thread = Thread(target=listening.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.server_port}/predictions/diffusion"
+        listening.shutdown()
+        thread.join()
+
+
+def test_a_server_draws_what_its_run_draws(server: str, classifier: Path, diffusion: Path) -> None:
+    common = ["--classifier", classifier, "--n", "20", "--seed", "3", "--settings", "ddim:3:eta=0.5"]
+    here = evaluated("--run", diffusion, *common, "--output", "here.json")
+    there = evaluated("--server", server, *common, "--output", "there.json")
+    assert there["weights"] == here["weights"]
+    assert there["rows"][-1]["nfe"] == here["rows"][-1]["nfe"] == 3
+    shown = [
+        np.asarray(Image.open(f"{of}-ddim-3-eta-0.5-samples.png")).astype(int) for of in ("here", "there")
+    ]
+    assert shown[0].std() > 20
+    assert np.abs(shown[0] - shown[1]).max() <= 1
+    for key in ("frechet_distance", "kernel_distance", "copy_distance"):
+        assert there["rows"][-1][key] == pytest.approx(here["rows"][-1][key], rel=1e-2)
+    assert not (diffusion / "evaluations.jsonl").read_text().count(server)
+    with pytest.raises(ValueError, match="sampler"):
+        evaluate("--server", server, *common[:-1], "euler:3")
 
 
 def test_without_the_data_the_shipped_moments_give_the_distance(capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,6 +260,15 @@ def test_without_the_data_the_shipped_moments_give_the_distance(capsys: pytest.C
         (["--images", "text.npy"], "text.npy is no .npy file of images"),
         (["--images", "grid"], "2.png has 18 x 8 pixels, not 8 x 8"),
         (["--settings", "heun:9", "euler:10"], "got 'euler:10'"),
+        (["--settings", "heun:9", "heun:9"], "settings must differ, got heun:9 heun:9"),
+        (["--images", "grid", "--repeats", "2"], "neither settings nor repeats would draw them again"),
+        (["--images", "grid", "--server", "http://127.0.0.1:1"], "images or server, not both"),
+        (["--repeats", "0"], "batch_size and repeats above 0"),
+        (["--write-stats", "s.npy"], "must be a .npz file"),
+        (["--write-stats", "s.npz", "--repeats", "2"], "give one setting and no repeats"),
+        (["--against", "nowhere.npz"], "there is no file nowhere.npz"),
+        (["--against", "wide.npz"], "wide.npz holds statistics of 2048 features, the network has 24"),
+        (["--server", "http://127.0.0.1:1"], "http://127.0.0.1:1 does not answer"),
         (["--n", "5"], "n must be above 5"),
         (["--precision", "fp16"], "precision must be one of fp32, bf16"),
         (["--inception-weights", "nowhere.pth"], "there is no file nowhere.pth"),
@@ -175,6 +278,7 @@ def test_without_the_data_the_shipped_moments_give_the_distance(capsys: pytest.C
 )
 def test_what_is_wrong_is_said(classifier: Path, diffusion: Path, flags: list[str], message: str) -> None:
     np.save("wrong.npy", np.zeros((9, 7, 8, 1), np.uint8))
+    np.savez("wide.npz", mu=np.zeros(2048, np.float32), sigma=np.zeros((2048, 2048), np.float32))
     Path("text.npy").write_text("no array")
     Path("grid").mkdir()
     for name, width in (("1", 8), ("2", 18)):

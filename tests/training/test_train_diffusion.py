@@ -11,6 +11,7 @@ from pathlib import Path
 import program
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from genserve import run
@@ -120,3 +121,26 @@ def test_two_ranks_draw_the_curve_of_one(runs: Path):
         assert [r[key] for r in double] == pytest.approx([r[key] for r in single], rel=1e-4)
     config = json.loads((runs / "runs/two/config.json").read_text())
     assert config["train"]["batch_size"] == 32
+
+
+def test_photographs_in_a_folder_are_learnt_in_the_size_and_channels_asked_for(tmp_path: Path):
+    """96 airplanes of CIFAR-10, in colour and in gray at half the size."""
+    sheet = Image.open(Path(__file__).parent / "airplanes.png")
+    (tmp_path / "airplanes").mkdir()
+    for k in range(96):
+        down, across = divmod(k, 12)
+        tile = sheet.crop((32 * across, 32 * down, 32 * across + 32, 32 * down + 32))
+        tile.save(tmp_path / f"airplanes/{k:02}.png")
+    folder = {"name": "folder", "root": str(tmp_path / "airplanes")}
+    net = {"patch": 2, "channels": [16, 32], "attention": [8], "heads": 2}
+    few = {"net": net, "batch_size": 32, "epochs": 20, "warmup": 5, "p_mean": 0.0}
+    colour = start(tmp_path, "colour", data=folder, **few)
+    gray = start(tmp_path, "gray", data=folder | {"size": 16, "channels": 1}, **few)
+    for name, process, shape in (("colour", colour, (3, 32, 32)), ("gray", gray, (1, 16, 16))):
+        program.finish(process)
+        model = run.model_config(tmp_path / "runs" / name)
+        assert (model.shape, model.classes) == (shape, ())
+        records = run.read_metrics(tmp_path / "runs" / name)
+        assert records[-1]["loss"] < 0.7  # F = 0 would be at 1
+        with Image.open(tmp_path / "runs" / name / "samples.png") as picture:
+            assert picture.mode == ("RGB" if name == "colour" else "L")

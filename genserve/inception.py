@@ -1,0 +1,86 @@
+"""The network of the literature's FID, and files of statistics as pytorch-fid reads and writes them."""
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genserve import run
+from genserve.metrics import Chunks, Moments
+
+WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
+RELEASES = "github.com/toshas/torch-fidelity/releases"
+WIDTH = 2048  # of its features
+CHUNK = 50  # images a forward pass
+
+
+def load_inception(weights: Path) -> Any:
+    """Return the network, through torch-fidelity, from a file that is here already: nothing is fetched.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else.
+
+    Source: Szegedy et al. 2015 (arXiv:1512.00567), with the weights of Heusel et al. 2017 (arXiv:1706.08500).
+    """
+    from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-untyped]
+        FeatureExtractorInceptionV3,
+    )
+
+    if not weights.is_file():
+        raise FileNotFoundError(f"there is no file {weights}; wanted is {WEIGHTS} from {RELEASES}")
+    try:
+        torch.load(weights, map_location="cpu", weights_only=True)  # torch-fidelity runs a pickle's code
+        return FeatureExtractorInceptionV3("inception-v3-compat", [str(WIDTH)], str(weights))
+    except (RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{weights} is not {WEIGHTS}: it holds something else") from error
+
+
+@torch.no_grad()
+def inception_features(network: Any, x: Tensor, chunks: Chunks = iter) -> Tensor:
+    """Return the features of images x (N, C, H, W) uint8: (N, 2048), on the CPU. Gray is shown as colour."""
+    device = network.fc.weight.device
+    starts = chunks(range(0, len(x), CHUNK))
+    parts = [network(x[k : k + CHUNK].expand(-1, 3, -1, -1).to(device))[0].cpu() for k in starts]
+    return torch.cat(parts)
+
+
+def write_statistics(path: Path, found: Moments) -> None:
+    """Write mean and covariance as the arrays mu and sigma, float64, of an .npz file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, mu=found.mean.numpy(), sigma=found.covariance.numpy())
+    run.write_atomic(path, buffer.getvalue())
+
+
+def read_statistics(path: Path, width: int) -> Moments:
+    """Return what `write_statistics` or pytorch-fid wrote; of how many images, such a file does not say.
+
+    Args:
+        width: D, of the features that they shall be compared with.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it does not hold a mean and a covariance, or of features of another width.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            mean, covariance = (torch.from_numpy(arrays[key]).double() for key in ("mu", "sigma"))
+    except (ValueError, KeyError, TypeError, EOFError, OSError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no .npz file with the arrays mu and sigma") from error
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        got = f"{tuple(mean.shape)} and {tuple(covariance.shape)}"
+        raise ValueError(f"{path} must hold mu (D,) and sigma (D, D), it holds {got}")
+    if len(mean) != width:
+        raise ValueError(
+            f"{path} holds statistics of {len(mean)} features, the network has {width} (Inception {WIDTH})"
+        )
+    if not (mean.isfinite().all() and covariance.isfinite().all()):
+        raise ValueError(f"{path} holds NaN or infinity")
+    return Moments(0, mean, covariance)

@@ -1,0 +1,134 @@
+"""What was measured: rows of numbers, tables of them, and lines of JSON that say with what they were made."""
+
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import genserve
+
+
+class Column(NamedTuple):
+    """How a number is shown."""
+
+    heading: str
+    form: str
+    scale: float = 1.0  # what it is multiplied by
+
+
+MANIFOLDS = {name: Column(name, "{:.3f}") for name in ("precision", "density", "recall", "coverage")}
+COLUMNS = {
+    "name": Column("", "{}"),
+    "n": Column("n", "{}"),
+    "nfe": Column("nfe", "{}"),
+    "frechet_distance": Column("FD", "{:.3f}"),
+    "kernel_distance": Column("KDx1000", "{:.3f}", 1000),
+    **MANIFOLDS,
+    "class_1000": Column("class@1000", "{:.3f}"),
+    "class": Column("class", "{:.4f}"),
+    "copy_distance": Column("copy", "{:.1f}"),
+    "against": Column("against", "{:.3f}"),
+    "images_per_s": Column("images/s", "{:.0f}"),
+}
+INCEPTION_COLUMNS = {
+    "name": Column("in the features of Inception", "{}"),
+    "inception_frechet_distance": Column("FID", "{:.2f}"),
+    "inception_kernel_distance": Column("KIDx1000", "{:.3f}", 1000),
+    **{f"inception_{name}": column for name, column in MANIFOLDS.items()},
+}
+WORDS = ("name", "n", "nfe")  # what is the same in every repeat
+
+
+def table(rows: list[dict[str, Any]], columns: dict[str, Column]) -> str:
+    """Return the rows as aligned text; a column that no row fills is left out."""
+    keys = [key for key in columns if any(key in row for row in rows)]
+
+    def cell(row: dict[str, Any], key: str) -> str:
+        _, form, scale = columns[key]
+        if key not in row or key in WORDS:
+            return str(row.get(key, "-"))
+        values = [row[key], *([row["std"][key]] if "std" in row else [])]
+        return " ± ".join(form.format(value * scale) for value in values)
+
+    lines = [[columns[key].heading for key in keys]] + [[cell(row, key) for key in keys] for row in rows]
+    name, *widths = (max(len(line[i]) for line in lines) for i in range(len(keys)))
+    return "\n".join(
+        "  ".join([line[0].ljust(name), *(cell.rjust(w) for cell, w in zip(line[1:], widths, strict=True))])
+        for line in lines
+    )
+
+
+def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return one row for the repeats of a setting: every number's mean and its standard deviation."""
+    if len(rows) == 1:
+        return rows[0]
+    draws = {key: [row[key] for row in rows] for key in rows[0] if key not in (*WORDS, "seed")}
+    shared = {key: rows[0][key] for key in WORDS}
+    means = {key: statistics.fmean(values) for key, values in draws.items()}
+    std = {key: statistics.stdev(values) for key, values in draws.items()}
+    repeats = [{key: row[key] for key in ("seed", *draws)} for row in rows]
+    return shared | means | {"std": std, "repeats": repeats}
+
+
+def tables(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the rows as text, and once more what was measured in the features of Inception."""
+    more = any("inception_frechet_distance" in row for row in rows)
+    return [table(rows, COLUMNS)] + ([table(rows, INCEPTION_COLUMNS)] if more else [])
+
+
+def digest(path: Path) -> str:
+    """Return the beginning of a file's SHA-256, as `export` names weights by it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def revision(file: Path) -> dict[str, Any] | None:
+    """Return the git revision that a source file belongs to, or none where git does not know the file.
+
+    The tree is dirty where anything differs that could change a result; lines of records do not.
+    """
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(file.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", file.name)  # an installed copy may lie in another project's tree
+        changes = git("status", "--porcelain", "--", ":(top)", ":(top,exclude)*.jsonl")
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(changes)}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """Return when and with what code something is measured.
+
+    Args:
+        command: the command line that asked for it.
+    """
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "git": revision(Path(__file__).resolve()),
+        "genserve": genserve.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    """Add one line to a file of JSON lines; NaN is refused. A last line cut short by a kill stays alone.
+
+    The line goes out in one write, so that lines of programs that append together do not mix.
+    """
+    line = json.dumps(record, allow_nan=False).encode() + b"\n"
+    with path.open("a+b", buffering=0) as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
+        os.fsync(file.fileno())

@@ -1,0 +1,216 @@
+"""Images to be measured: of a file or folder, drawn from a run, or asked of a server."""
+
+import base64
+import io
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from genserve import data, run
+from genserve.client import answers
+from genserve.data import DataConfig
+from genserve.draw import KEYS, draw, fair_classes, served, setting
+from genserve.export import serving_of, tuned_in, walk_of
+from genserve.metrics import Chunks
+
+SHARE = 16  # images a request
+
+Progress = Callable[[str], Chunks]  # what is being done -> what shows how far it is
+
+
+class Images(NamedTuple):
+    """What is measured together."""
+
+    name: str  # of the setting, or of the file
+    x: Tensor  # (N, C, H, W) uint8
+    y: Tensor | None  # (N,), the class each was asked for; none where none was
+    known: dict[str, Any]  # of the drawing: seed, nfe, images_per_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to draw: n images of every setting and every seed."""
+
+    settings: tuple[str, ...]  # SAMPLER:STEPS[:KEY=VALUE]...; () for what the model is served with
+    n: int
+    seeds: range
+    class_counts: Tensor  # (n_classes,), in whose shares the classes come
+    unconditional: bool  # ask for no class
+
+    def classes(self, model_classes: Sequence[str]) -> Tensor | None:
+        """Return the class of each image, (n,), or none for no class."""
+        if self.unconditional or not model_classes:
+            return None
+        return fair_classes(self.n, self.class_counts)
+
+
+# ---- a file or folder --------------------------------------------------------------------------------------
+
+
+def shape_of(path: Path) -> tuple[int | None, int, int]:
+    """Return (C, H, W) of the images of a file or folder; C is None in a folder, where it may be either.
+
+    Raises:
+        FileNotFoundError: there is neither, or no image in the folder.
+        ValueError: as `read`.
+    """
+    if path.is_dir():
+        for file in _pictures(path):
+            with Image.open(file) as picture:
+                return None, picture.height, picture.width
+        raise FileNotFoundError(f"no image ({', '.join(sorted(data.SUFFIXES))}) in {path.resolve()}")
+    pixels = _array(path)
+    if pixels.ndim not in (3, 4):
+        raise ValueError(f"{path} must hold uint8 (N, H, W, C), it holds {pixels.dtype} {pixels.shape}")
+    return pixels.shape[3] if pixels.ndim == 4 else 1, pixels.shape[1], pixels.shape[2]
+
+
+def read(path: Path, shape: Sequence[int], classes: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+    """Return images (N, C, H, W) uint8 of a file or folder, and their classes where its folders name them.
+
+    Raises:
+        FileNotFoundError: there is neither.
+        ValueError: they are not images of this shape.
+    """
+    c, h, w = shape
+    if path.is_dir():
+        for file in _pictures(path):
+            with Image.open(file) as picture:
+                if picture.size != (w, h):
+                    raise ValueError(f"{file} has {picture.width} x {picture.height} pixels, not {w} x {h}")
+        found = data.load(DataConfig(name="folder", root=str(path), channels=c), "train")
+        if not found.classes or not set(found.classes) <= set(classes):
+            return found.x, None
+        return found.x, torch.tensor([classes.index(name) for name in found.classes])[found.y]
+    pixels = _array(path)
+    if pixels.dtype != np.uint8 or pixels.shape[1:] not in ((h, w, c), (h, w) if c == 1 else ()):
+        raise ValueError(f"{path} must hold uint8 (N, {h}, {w}, {c}), it holds {pixels.dtype} {pixels.shape}")
+    return torch.from_numpy(pixels).reshape(-1, h, w, c).permute(0, 3, 1, 2), None
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in data.SUFFIXES)
+
+
+def _array(path: Path) -> np.ndarray[Any, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"--images: there is no file or folder {path}")
+    try:
+        pixels: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is no .npy file of images") from error
+    return pixels
+
+
+# ---- a run -------------------------------------------------------------------------------------------------
+
+
+def drawn(
+    directory: Path, plan: Plan, device: torch.device, dtype: torch.dtype, batch_size: int, progress: Progress
+) -> Iterator[Images]:
+    """Yield what a run draws, setting by setting, seed by seed.
+
+    Args:
+        dtype: of the network that draws.
+        batch_size: images drawn together.
+    """
+    model = run.model_config(directory)
+    walk = walk_of(directory) if model.family == "energy" else None
+    serving = serving_of(directory)
+    texts = plan.settings or (served(serving),)
+    settings = [
+        setting(text, model, walk, tuned_in(serving)) for text in texts
+    ]  # all, before the first takes its minutes
+    drawer = run.load_model(directory).to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classes = plan.classes(model.classes)
+    y = torch.full((plan.n,), len(model.classes)) if classes is None else classes
+    for text, how in zip(texts, settings, strict=True):
+        for seed in plan.seeds:
+            clock = time.perf_counter()
+            x = draw(drawer, model, how, y, seed, batch_size, progress(text))
+            yield Images(text, x, classes, {"seed": seed, "nfe": how.nfe} | _speed(plan.n, clock))
+
+
+def _speed(n: int, start: float) -> dict[str, float]:
+    return {"images_per_s": round(n / (time.perf_counter() - start), 1)}
+
+
+# ---- a server ----------------------------------------------------------------------------------------------
+
+
+def described(address: str) -> dict[str, Any]:
+    """Return what a server's model says of itself.
+
+    Raises:
+        ValueError: no model of ours answers there.
+    """
+    (said,) = answers(address, [{"task": "describe"}])
+    if not said.keys() >= {"family", "shape", "classes", "sampler", "steps", "weights"}:
+        raise ValueError(f"{address} does not say what its model is; wanted is one of ours")
+    return said
+
+
+def fields(text: str, family: str) -> dict[str, Any]:
+    """Return the fields of a request that a setting names.
+
+    Raises:
+        ValueError: it is no SAMPLER:STEPS[:KEY=VALUE]..., or names a key that requests have not.
+    """
+    sampler, _, rest = text.partition(":")
+    steps, *pairs = rest.split(":")
+    words = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    keys = {key: kind for key, kind in KEYS[family].items() if key not in ("sigma_min", "sigma_max")}
+    if not steps.isdecimal() or len(words) != len(pairs) or not words.keys() <= keys.keys():
+        raise ValueError(
+            f"a server's setting is SAMPLER:STEPS[:KEY=VALUE]..., KEY one of {', '.join(keys)}; got {text!r}"
+        )
+    return {"sampler": sampler, "steps": int(steps)} | {key: keys[key](words[key]) for key in words}
+
+
+def asked(address: str, plan: Plan, progress: Progress) -> Iterator[Images]:
+    """Yield what a server draws, setting by setting, seed by seed: what its run would, but for rounding.
+
+    Raises:
+        ValueError: as `answers`; or the model changed while it drew.
+    """
+    model = described(address)
+    wanted: dict[str, dict[str, Any]] = {text: fields(text, model["family"]) for text in plan.settings}
+    wanted = wanted or {served(model): {}}  # the server knows best
+    classes = plan.classes(model["classes"])
+    for how in wanted.values():  # a setting that the server refuses, before the first takes its minutes
+        list(answers(address, [{"format": "json", "num_samples": 1, "seed": 0} | how]))
+    for text, how in wanted.items():
+        for seed in plan.seeds:
+            clock = time.perf_counter()
+            starts = progress(text)(range(0, plan.n, SHARE))
+            requests = (how | _share(plan.n, start, seed, classes, model["classes"]) for start in starts)
+            said = list(answers(address, requests))
+            if any(answer["settings"] != said[0]["settings"] for answer in said):
+                raise ValueError(f"{address} changed its model while it drew {text}")
+            x = torch.stack([_pixels(image["png"]) for answer in said for image in answer["images"]])
+            yield Images(text, x, classes, {"seed": seed, "nfe": said[0]["nfe"]} | _speed(plan.n, clock))
+
+
+def _share(
+    n: int, start: int, seed: int, classes: Tensor | None, model_classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return the fields of the request for images `start` to `start` + 15 of a seed."""
+    stop = min(n, start + SHARE)
+    request = {"format": "json", "num_samples": stop - start, "seed": seed, "first_index": start}
+    if classes is not None:
+        return request | {"label": classes[start:stop].tolist()}
+    return request | ({"label": "none"} if model_classes else {})
+
+
+def _pixels(png: str) -> Tensor:
+    """Return a base64 PNG as (C, H, W) uint8."""
+    with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+        pixels = np.array(picture)
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)

@@ -1,0 +1,304 @@
+"""Draw pictures of the process.
+
+    python scripts/figures.py all                                   what there is of the shipped model
+    python scripts/figures.py landscape --run weights/energy-mnist
+    python scripts/figures.py quality --n 2000                      the long one; it goes on where it was
+
+The figures, RUN-FIGURE.png (or .gif) in --output-dir:
+
+    denoising   8 images, a row each, at 7 moments and at the end
+    animation   the same of 64 images, as an animation
+    samples     8 images of each class, a column each
+    schedules   the noise levels of every schedule, for as many steps as the setting has
+    quality     Frechet distance against evaluations of the network, a line a sampler; the numbers are in
+                RUN-quality.json, and what is there is not measured again
+    landscape   of an energy: planes through where a chain is; energy and gradient along three chains
+
+x_t is shown as x_t / sqrt(1 + sigma**2), at moments between which the image comes forth evenly. Equal seeds
+give equal pixels. A landscape's planes go through a chain's own x_t, noise and all, toward the three images
+where chains end. The dot is the chain, the line its way, projected. Each has its own colours: dark is low. It
+is read without a class. An energy without noise levels has none: they would leave [-1, 1], where it learnt.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from jsonargparse import ArgumentParser
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from torch import Tensor
+from tqdm import tqdm
+
+from genserve import data, images, metrics, run, train
+from genserve.classifier import features_of
+from genserve.diffusion import Query
+from genserve.draw import draw, fair_classes, served, setting
+from genserve.export import serving_of, tuned_in, walk_of
+from genserve.records import digest
+from genserve.reference import Reference, classifier_for
+from genserve.schedules import SCHEDULES, levels
+from genserve.train import help_formatter
+from genserve.trajectory import caption, moments, plane, shown, slopes, trajectory
+
+SAMPLERS = {"DDIM": "ddim:{0}", "DDIM, eta 1": "ddim:{0}:eta=1", "Heun": "heun:{1}", "DPM++": "dpmpp_2m:{0}"}
+HELD_OUT, WEIGHTS = "held-out images", "weights.safetensors"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe & Ito: every eye tells them apart
+DPI = 150
+STYLE = {"font.size": 11, "axes.titlesize": 11, "lines.linewidth": 2}
+STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureConfig:
+    """What to draw.
+
+    Args:
+        figures: their names; all are those that the run can have.
+        run: run directory of a diffusion model or of an energy.
+        output_dir: where they go.
+        seed: of the noise.
+        label: the class of denoising, animation and landscape; one after the other where not given.
+        setting: SAMPLER:STEPS[:KEY=VALUE]..., as for evaluate.py; as the run is served where not given.
+        n: images of each point of quality.
+        evaluations: of the network, a point of quality each; heun takes an odd number.
+        classifier: run directory of the classifier whose features quality compares; the one that fits.
+        data: where its data set is; as the classifier says. Without, held-out images are more than n.
+        device: auto, cpu or cuda.
+    """
+
+    figures: tuple[str, ...]
+    run: Path = Path("weights/diffusion-mnist")
+    output_dir: Path = Path("out/figures")
+    seed: int = 0
+    label: str | None = None
+    setting: str | None = None
+    n: int = 2000
+    evaluations: tuple[int, ...] = (4, 6, 9, 13, 18, 25, 35, 50)
+    classifier: Path | None = None
+    data: Path | None = None
+    device: str = "auto"
+
+
+class Subject:
+    """The run that figures are made of."""
+
+    def __init__(self, config: FigureConfig) -> None:
+        self.config, self.model = config, run.model_config(config.run)
+        self.walk = walk_of(config.run) if self.model.family == "energy" else None
+        self.plain = self.walk is not None and self.walk.plain
+        self.device = train.join_ranks(config.device).device
+        self.network = run.load_model(config.run).to(self.device, memory_format=torch.channels_last)
+        self.tuned = tuned_in(serving_of(config.run))
+        self.how = setting(
+            config.setting or served(serving_of(config.run)), self.model, self.walk, self.tuned
+        )
+
+    def classes(self, n: int) -> Tensor:
+        """Return the classes of n images, (n,)."""
+        names, label = self.model.classes, self.config.label
+        if label is not None and label not in names:
+            raise ValueError(f"label must be one of {', '.join(names) or 'no classes'}, got {label!r}")
+        y = torch.arange(n) if label is None else torch.full((n,), names.index(label))
+        return y % max(1, len(names))
+
+    def watched(self, y: Tensor) -> tuple[images.Pixels, list[Query]]:
+        """Return the images of these classes, (N, H, W, C), and where the sampler looked."""
+        x, looks = trajectory(self.network, self.model, self.how, y, self.config.seed)
+        return x.permute(0, 2, 3, 1).numpy(), looks
+
+
+def sheet(pixels: images.Pixels, captions: list[str]) -> Figure:
+    """Return rows of pictures, (R, K, H, W, C), enlarged and not resampled, a caption above each column."""
+    k, h, w = pixels.shape[1:4]
+    scale = max(1, round(112 / h))
+    grid = images.enlarge(images.grid(pixels.reshape(-1, *pixels.shape[2:]), k), scale)
+    height, width, top = grid.shape[0], grid.shape[1], 40 if captions else 0
+    fig = Figure((width / DPI, (height + top) / DPI), dpi=DPI)
+    fig.figimage(np.broadcast_to(grid, (height, width, 3)), origin="upper")
+    for column, text in enumerate(captions):
+        x = (column * (w + images.GAP) + w / 2) * scale / width
+        fig.text(x, 1 - top / 2 / (height + top), text, ha="center", va="center")
+    return fig
+
+
+def denoising(subject: Subject) -> Figure:
+    """From noise to 8 images."""
+    pixels, looks = subject.watched(subject.classes(8))
+    picked = moments(looks, 7)
+    film = np.stack([*(shown(looks, k) for k in picked), pixels], axis=1)
+    return sheet(film, [*(caption(looks, k) for k in picked), "image"])
+
+
+def animation(subject: Subject) -> bytes:
+    """From noise to 64 images. All frames but the last have 6 grays a channel: noise takes less room so."""
+    pixels, looks = subject.watched(subject.classes(64))
+    coarse = [np.rint(shown(looks, k) / 51).astype(np.uint8) * 51 for k in moments(looks, 8)]
+    scale = max(1, round(56 / pixels.shape[1]))
+    return images.gif([images.enlarge(images.grid(p, 8), scale) for p in [*coarse, pixels]], 160, 3000)
+
+
+def samples(subject: Subject) -> Figure:
+    """What it draws."""
+    names = list(subject.model.classes[:10])
+    columns = len(names) or 8
+    pixels, _ = subject.watched(torch.arange(8 * columns) % columns * bool(names))
+    return sheet(pixels.reshape(8, columns, *pixels.shape[1:]), names)
+
+
+def plot(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """Return an empty figure and its axes."""
+    fig = Figure((6.4, 4.0), dpi=DPI, layout="constrained")
+    ax = fig.subplots()
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    return fig, ax
+
+
+def schedules(subject: Subject) -> Figure:
+    """Where the samplers look."""
+    fig, ax = plot("step", r"noise level $\sigma$")
+    low, high, steps = subject.model.sigma_min, subject.model.sigma_max, subject.how.steps
+    named = {name: levels(name, steps, low, high)[:-1] for name in SCHEDULES if name != "tuned"}
+    named |= {f"tuned, {found.steps}": torch.tensor(found.sigmas) for found in subject.tuned}
+    for (name, sigmas), colour in zip(named.items(), cycle(COLOURS), strict=False):
+        ax.semilogy(sigmas.numpy(), ".-", color=colour, label=name.replace("_", " "))
+    ax.legend(frameon=False)
+    return fig
+
+
+def quality(subject: Subject) -> Figure:
+    """How many evaluations does a sampler need?"""
+    config, model = subject.config, subject.model
+    path = config.output_dir / f"{config.run.name}-quality.json"
+    classifier = config.classifier or classifier_for(model.shape, model.classes, Path("weights"))
+    used = {"weights": digest(config.run / WEIGHTS), "classifier": digest(classifier / WEIGHTS)}
+    key: dict[str, Any] = {"n": config.n, "seed": config.seed} | used
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
+    here = {row["setting"]: row for row in rows if key.items() <= row.items()}
+    steps = [(nfe, (nfe + 1) // 2) for nfe in config.evaluations]  # Heun's are half as many
+    lines = {name: [text.format(*n) for n in steps] for name, text in SAMPLERS.items()}
+    missing = tuple(text for line in lines.values() for text in line if text not in here)
+
+    def keep(name: str, found: dict[str, Any]) -> None:
+        here[name] = found | {"setting": name} | key
+        rows.append(here[name])
+        run.write_json(path, rows)
+
+    if missing:
+        reference = Reference(classifier, config.data, subject.device)
+
+        def measured(x: Tensor) -> dict[str, Any]:
+            features = metrics.moments(features_of(reference.classifier, x))
+            return {"frechet_distance": metrics.frechet_between(features, reference.stats.train)}
+
+        if HELD_OUT not in here:
+            held_out = [x for x, _ in reference.held_out(config.n).values()]  # the last are in fair shares
+            keep(HELD_OUT, measured(held_out[-1]) if held_out else reference.floor())
+        y = fair_classes(config.n, reference.stats.class_counts) * bool(model.classes)
+        for text in tqdm(missing, desc="settings"):
+            how, chunks = (
+                setting(text, model, subject.walk, subject.tuned),
+                partial(tqdm, desc=text, leave=False),
+            )
+            x = draw(subject.network, model, how, y, config.seed, chunks=chunks)
+            keep(text, {"nfe": how.nfe} | measured(x))
+    fig, ax = plot("evaluations of the network", "Fréchet distance")
+    for (name, line), colour in zip(lines.items(), COLOURS, strict=False):
+        points = [(here[text]["nfe"], here[text]["frechet_distance"]) for text in dict.fromkeys(line)]
+        ax.loglog(*zip(*points, strict=True), ".-", color=colour, label=name)
+    ax.axhline(here[HELD_OUT]["frechet_distance"], color="0.4", ls="--", lw=1.5, label=HELD_OUT)
+    ax.set_xticks(config.evaluations, [str(nfe) for nfe in config.evaluations])
+    ax.minorticks_off()
+    ax.legend(frameon=False)
+    return fig
+
+
+def landscape(subject: Subject) -> Figure:
+    """Three chains: planes through the first one, its pictures, the energies and gradients of all."""
+    pixels, looks = subject.watched(subject.classes(3))
+    heights = [1.2, 2.3] if subject.plain else [2.15, 1.2, 2.3]
+    fig = Figure((8, 1.25 * sum(heights)), dpi=DPI, layout="constrained")
+    *top, middle, bottom = fig.subfigures(len(heights), 1, height_ratios=heights)
+    for part in top:
+        for ax, k in zip(part.subplots(1, 4), moments(looks, 5)[1:], strict=False):
+            draw_plane(ax, subject, pixels, looks, k)
+    picked = moments(looks, 7)
+    film = {caption(looks, k): shown(looks, k)[0] for k in picked} | {"image": pixels[0]}
+    for ax, (title, picture) in zip(middle.subplots(1, len(film)), film.items(), strict=True):
+        ax.imshow(images.picture(picture), cmap="gray", vmin=0, vmax=255)
+        ax.set_title(title)
+        ax.axis("off")
+    left, right = bottom.subplots(1, 2)
+    for ax, values in zip((left, right), slopes(subject.network, looks), strict=True):
+        for chain, colour in zip(values.T.numpy(), COLOURS, strict=False):
+            ax.plot(chain, color=colour)
+        ax.plot(picked, values[picked, 0].numpy(), "o", color=COLOURS[0])
+        ax.set(xlabel="step", xscale="symlog" if subject.plain else "linear")
+    left.set(ylabel="energy")
+    right.set(ylabel="|gradient|", yscale="log")
+    return fig
+
+
+def draw_plane(ax: Axes, subject: Subject, ends: images.Pixels, looks: list[Query], k: int) -> None:
+    """Draw energies around look k, the chain above them, and the ends beside where they are."""
+    x = data.normalise(torch.from_numpy(ends).permute(0, 3, 1, 2))
+    found = plane(subject.network, looks, k, x, len(subject.model.classes))
+    u, v, energy, way, corners = (part.numpy() for part in found)
+    heights = np.linspace(energy.min(), np.quantile(energy, 0.9), 24)
+    ax.contourf(u, v, energy, heights, extend="max", cmap="magma")
+    ax.plot(*way.T, color="white", lw=1)
+    ax.plot(*way[-1], "o", color=COLOURS[0], mec="white", ms=7)
+    middle = np.array([u.mean(), v.mean()])
+    for corner, picture, colour in zip(corners, ends, COLOURS, strict=False):
+        gray = np.asarray(images.picture(picture).convert("RGB").resize((26, 26)))
+        place = (middle + 1.42 * (corner - middle)).tolist()
+        frame = {"edgecolor": colour, "linewidth": 2}
+        ax.add_artist(AnnotationBbox(OffsetImage(gray, zoom=0.5), place, pad=0, bboxprops=frame))
+    ax.set(xlim=u[[0, -1]], ylim=v[[0, -1]], xticks=[], yticks=[], aspect="equal")
+    ax.set_title(caption(looks, k))
+    ax.spines[:].set_visible(False)
+
+
+MAKERS = {f.__name__: f for f in (denoising, animation, samples, schedules, quality, landscape)}
+
+
+def main(config: FigureConfig) -> None:
+    """Draw what is wanted and say where it is."""
+    subject = Subject(config)
+    lacks = {"landscape"} if subject.walk is None else {"schedules", "quality"} if subject.plain else set()
+    wanted = [name for name in MAKERS if name not in lacks] if "all" in config.figures else config.figures
+    if impossible := lacks & set(wanted):
+        raise ValueError(f"this is nothing that {config.run} can show: {', '.join(sorted(impossible))}")
+    config.output_dir.mkdir(parents=True, exist_ok=True)
+    for name in wanted:
+        path = config.output_dir / f"{config.run.name}-{name}{'.gif' if name == 'animation' else '.png'}"
+        with matplotlib.rc_context(STYLE):
+            made = MAKERS[name](subject)
+            if isinstance(made, Figure):
+                made.savefig(path, metadata={"Software": None})  # a version would make equal figures differ
+            else:
+                run.write_atomic(path, made)
+        print(path)
+
+
+def command_line(argv: list[str]) -> FigureConfig:
+    """Return what the flags ask for; dashes and underscores are alike."""
+    parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
+    parser.add_argument("figures", nargs="+", choices=[*MAKERS, "all"], help="what to draw")
+    parser.add_class_arguments(FigureConfig, nested_key=None, skip={"figures"})
+    return FigureConfig(**vars(parser.parse_args(train.flags(argv))))
+
+
+if __name__ == "__main__":
+    try:
+        main(command_line(sys.argv[1:]))
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,55 @@
+"""Runs to be measured: a classifier of 8 x 8 digits trained here, models of them that know nothing."""
+
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from real_server import ROOT
+
+from genserve import run
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of the 8 x 8 digits, from the real training program."""
+    output = tmp_path_factory.mktemp("runs")
+    flags = "--name digits --data.name digits --net.channels [16,32] --net.n-features 24 --warp.shift 0.5"
+    flags += f" --epochs 6 --batch-size 50 --warmup 10 --ema-decay 0.9 --threads 1 --output {output}"
+    command = [sys.executable, str(ROOT / "training/train_classifier.py"), *flags.split()]
+    subprocess.run(command, check=True)
+    return output / "digits"
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusion model of the same digits that has not learnt yet."""
+    return untrained("diffusion", tmp_path_factory.mktemp("runs") / "untrained")
+
+
+@pytest.fixture(scope="module")
+def energy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An energy whose residual is that of such a denoiser."""
+    return untrained("energy", tmp_path_factory.mktemp("runs") / "energy")
+
+
+def untrained(family: str, directory: Path) -> Path:
+    """Return the run directory of a model of the 8 x 8 digits that knows nothing."""
+    directory.mkdir()
+    model = run.ModelConfig(
+        family=family,
+        energy="residual" if family == "energy" else "",
+        shape=(1, 8, 8),
+        classes=tuple("0123456789"),
+        mean=-0.4,
+        std=0.7,
+        sigma_min=0.002,
+        sigma_max=40.0,
+        net={"patch": 1, "channels": [16, 16], "attention": []},
+    )
+    torch.manual_seed(0)
+    run.write_json(directory / "config.json", {"format": run.FORMAT, "model": asdict(model)})
+    run.write_weights(directory / "weights.safetensors", model.build().state_dict())
+    return directory

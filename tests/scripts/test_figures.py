@@ -1,0 +1,152 @@
+"""Figures of runs that know nothing: of the right size, the same again, and of what `draw` draws."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from program import imported
+
+from genserve import data, images, run
+from genserve.draw import draw, setting
+from genserve.noise import Streams
+
+PROGRAM = imported("scripts/figures.py")
+SCALE, TOP = 14, 40  # of 8 x 8 pixels; of the captions
+STEP = (8 + images.GAP) * SCALE
+
+
+def made(family: str, energy: str = "") -> Any:
+    """Return a fixture: the run directory of an untrained model of 8 x 8 digits."""
+
+    @pytest.fixture(scope="module")
+    def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        found = tmp_path_factory.mktemp("runs") / (energy or family)
+        found.mkdir()
+        plain = energy == "plain"
+        model = run.ModelConfig(
+            family=family, energy=energy, shape=(1, 8, 8), classes=() if plain else tuple("0123456789"),
+            mean=-0.4, std=0.7, sigma_min=1.0 if plain else 0.002, sigma_max=1.0 if plain else 40.0,
+            net={"channels": [4]} if plain else {"patch": 1, "channels": [8], "attention": []},
+        )  # fmt: skip
+        torch.manual_seed(0)
+        learnt = {"langevin": {"step_size": 1.0, "noise_std": 0.1, "gradient_max": 1.0, "final_steps": 9}}
+        config = {"format": run.FORMAT, "model": asdict(model), "train": learnt}
+        run.write_json(found / "config.json", config)
+        run.write_weights(found / "weights.safetensors", model.build().state_dict())
+        return found
+
+    return directory
+
+
+diffusion = made("diffusion")
+residual = made("energy", "residual")
+plain = made("energy", "plain")
+
+
+def figure(directory: Path, folder: Path, *flags: str) -> None:
+    common = ["--run", str(directory), "--output-dir", str(folder), "--device", "cpu"]
+    PROGRAM.main(PROGRAM.command_line([*flags, *common]))
+
+
+def read(path: Path) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(path).convert("L"))
+
+
+def test_denoising_goes_from_noise_to_the_picture_that_draw_draws(diffusion: Path, tmp_path: Path):
+    flags = ["denoising", "--setting", "heun:20", "--seed", "3", "--label", "7"]
+    figure(diffusion, tmp_path / "a", *flags)
+    figure(diffusion, tmp_path / "b", *flags)
+    figure(diffusion, tmp_path / "c", *flags, "--seed", "4")
+    once, again, other = ((tmp_path / x / "diffusion-denoising.png").read_bytes() for x in "abc")
+    assert once == again != other
+    sheet = read(tmp_path / "a/diffusion-denoising.png")
+    assert sheet.shape == (TOP + 8 * STEP - images.GAP * SCALE, 8 * STEP - images.GAP * SCALE)
+    model = run.model_config(diffusion)
+    how, y = setting("heun:20", model), torch.full((8,), 7)
+    expected = draw(run.load_model(diffusion), model, how, y, seed=3)
+    noise = 40 * Streams(3, range(8))(torch.empty(8, 1, 8, 8)) / (1 + 40**2) ** 0.5
+    for column, x in ((0, images.to_pixels(noise)[..., 0]), (7, expected[:, 0].numpy())):
+        for row in range(8):
+            part = sheet[TOP + row * STEP :, column * STEP :][: 8 * SCALE, : 8 * SCALE]
+            assert (part[::SCALE, ::SCALE] == x[row]).all()
+    assert (sheet[:TOP] < 128).any()  # the captions
+
+
+def test_the_animation_ends_with_the_picture_and_loops(diffusion: Path, tmp_path: Path):
+    figure(diffusion, tmp_path, "animation", "--setting", "ddim:80:eta=1")
+    with Image.open(tmp_path / "diffusion-animation.gif") as film:
+        assert film.n_frames == 9
+        assert film.info["loop"] == 0
+        film.seek(8)
+        assert film.info["duration"] == 3000
+        last = np.asarray(film.convert("L"))
+    model = run.model_config(diffusion)
+    y = torch.arange(64) % 10
+    expected = draw(run.load_model(diffusion), model, setting("ddim:80:eta=1", model), y)
+    grid = images.enlarge(images.grid(expected.permute(0, 2, 3, 1).numpy(), 8), 7)
+    assert (last == grid[..., 0]).all()
+
+
+def test_all_is_what_a_run_can_show(residual: Path, plain: Path, tmp_path: Path):
+    figure(plain, tmp_path, "all")
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "plain-denoising.png", "plain-animation.gif", "plain-samples.png", "plain-landscape.png",
+    }  # fmt: skip
+    figure(residual, tmp_path, "schedules", "landscape", "samples", "--setting", "ddim:12:eta=1")
+    assert read(tmp_path / "residual-landscape.png").shape[1] == 1200
+    assert read(tmp_path / "residual-schedules.png").shape == (600, 960)
+    assert read(tmp_path / "residual-samples.png").shape[1] == 10 * STEP - images.GAP * SCALE
+    with pytest.raises(ValueError, match="can show: quality"):
+        figure(plain, tmp_path, "quality")
+    with pytest.raises(ValueError, match="label must be one of 0, 1"):
+        figure(residual, tmp_path, "denoising", "--label", "ten")
+
+
+class FakeReference:
+    """Stands for 8 x 8 digits: its features are pixels."""
+
+    def __init__(self, *_: Any) -> None:
+        self.test = data.load(data.DataConfig(name="digits"), "test").x
+        features = self.test.flatten(1).float() / 255
+        self.classifier = None
+        self.stats = type(
+            "Stats", (), {"train": PROGRAM.metrics.moments(features), "class_counts": torch.ones(10)}
+        )
+
+    def held_out(self, n: int) -> dict[str, Any]:
+        return {"held-out images": (self.test[:n], None)}
+
+
+def test_quality_is_not_measured_twice(
+    diffusion: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(PROGRAM, "Reference", FakeReference)
+    monkeypatch.setattr(PROGRAM, "features_of", lambda _, x: x.flatten(1).float() / 255)
+    drawn: list[int] = []
+
+    def counted(*args: Any, **more: Any) -> torch.Tensor:
+        drawn.append(args[2].nfe)
+        return draw(*args, **more)
+
+    monkeypatch.setattr(PROGRAM, "draw", counted)
+    flags = ["quality", "--n", "200", "--classifier", str(plain)]
+    figure(diffusion, tmp_path, *flags, "--evaluations", "[3,5]")
+    assert drawn == [3, 5, 3, 5, 3, 5, 3, 5]
+    picture, path = tmp_path / "diffusion-quality.png", tmp_path / "diffusion-quality.json"
+    before = picture.read_bytes(), path.read_bytes()
+    rows = json.loads(before[1])
+    assert [row["setting"] for row in rows[:3]] == ["held-out images", "ddim:3", "ddim:5"]
+    assert all(row["frechet_distance"] > 2 * rows[0]["frechet_distance"] for row in rows[1:])
+    picture.unlink()
+    figure(diffusion, tmp_path, *flags, "--evaluations", "[3,5]")
+    assert (picture.read_bytes(), path.read_bytes()) == before
+    assert len(drawn) == 8
+    figure(diffusion, tmp_path, *flags, "--evaluations", "[3,5,7]")
+    assert drawn[8:] == [7, 7, 7, 7]
+    figure(diffusion, tmp_path, *flags, "--evaluations", "[3]", "--seed", "1")
+    assert drawn[12:] == [3, 3, 3, 3]

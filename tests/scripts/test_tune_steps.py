@@ -1,0 +1,95 @@
+"""Tuning: the search against a score whose best is known, and the whole program on the shipped model."""
+
+import json
+import math
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import program
+import pytest
+from real_server import ROOT
+
+from genserve import run
+from genserve.draw import served
+from genserve.export import export, serving_of
+from genserve.schedules import Tuned
+
+tune = program.imported("scripts/tune_steps")
+RUN = ROOT / "weights/diffusion-mnist"
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    shutil.copytree(RUN, tmp_path / "mine")
+    run.write_json(tmp_path / "mine/serving.json", {"sampler": "ddim", "eta": 1.0, "steps": 9})
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize("judged_by", ["classifier", "the ODE"])
+def test_the_search_finds_levels_and_noise_whose_best_is_known(judged_by: str) -> None:
+    best = Tuned(sampler="ddim", eta=0.3, sigmas=(35.0, 6.0, 1.5, 0.2))
+    noisy = judged_by == "classifier"
+    config = tune.TuneConfig(run=RUN, classifier=Path("some") if noisy else None, budget=300)
+    tried: list[Tuned] = []
+
+    def score(way: Tuned) -> float:
+        tried.append(way)
+        far = sum(math.log(a / b) ** 2 for a, b in zip(way.sigmas, best.sigmas, strict=True))
+        return far + (way.eta - best.eta) ** 2 * noisy + (way.sampler != "ddim")
+
+    way, after, before = tune.search(config, 4, score)
+    assert before == score(next(tune.starts(config, 4)))
+    assert way.sampler == "ddim"
+    assert way.eta == pytest.approx(best.eta if noisy else 0.0, abs=0.03)
+    assert way.sigmas == pytest.approx(best.sigmas, rel=0.03)
+    assert after < 0.01 * before
+    assert len(tried) <= 300 + 1
+    for one in tried:
+        assert all(a > b > 0 for a, b in pairwise(one.sigmas))
+        assert one.sigmas[0] <= 40
+        assert 0 <= one.eta <= 1
+
+
+def test_a_budget_is_kept() -> None:
+    tried: list[Tuned] = []
+    config = tune.TuneConfig(run=RUN, budget=5)
+    tune.search(config, 3, lambda way: tried.append(way) or float(len(tried)))
+    assert len(tried) == 5
+
+
+def test_what_is_found_is_served(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nearer to the ODE's picture than the usual levels, beside what was found before, in the archive."""
+    earlier = {"sampler": "heun", "eta": 0.0, "sigmas": [9.0]}
+    serving = json.loads((copied / "serving.json").read_text())
+    run.write_json(copied / "serving.json", serving | {"tuned": [earlier], "steps": 3})
+    config = tune.TuneConfig(
+        run=copied, steps=(3,), n=6, budget=14, reference_steps=20, precision="fp32", threads=1
+    )
+    tune.main(config)
+    said = capsys.readouterr().out
+    after, before = (float(said.split(word)[1].split()[0].rstrip(",")) for word in ("255 ", "before "))
+    assert after < before
+    found = json.loads((copied / "serving.json").read_text())["tuned"]
+    assert found[0] == earlier
+    assert len(found[1]["sigmas"]) == 3
+    assert found[1]["eta"] == 0
+    assert export(copied, tmp_path / "out").tuned_for(3).sigmas == tuple(found[1]["sigmas"])
+    assert served(serving_of(copied)) == f"{found[1]['sampler']}:3:schedule=tuned"
+
+    before_all: dict[str, Any] = json.loads((copied / "serving.json").read_text())
+    tune.main(
+        tune.TuneConfig(run=copied, steps=(1,), n=6, budget=1, reference_steps=3, threads=1, write=False)
+    )
+    assert json.loads((copied / "serving.json").read_text()) == before_all
+
+
+def test_what_cannot_be_tuned_is_named() -> None:
+    with pytest.raises(ValueError, match="knows one noise level"):
+        tune.judged(tune.TuneConfig(run=ROOT / "weights/energy-mnist-pcd"))
+    with pytest.raises(ValueError, match="samplers must be among ddim, dpmpp_2m, got heun"):
+        tune.TuneConfig(samplers=("heun",))
+    with pytest.raises(ValueError, match="at least 1"):
+        tune.command_line(["--steps", "4", "0"])
+    assert tune.command_line(["--steps", "5", "--samplers", "ddim"]).samplers == ("ddim",)

@@ -1,0 +1,139 @@
+"""What a setting means to a server, and what a server means by its settings; the rest in test_evaluate.py."""
+
+import base64
+import io
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from genserve import sources
+from genserve.sources import Plan, asked, fields, served, shape_of
+
+
+def plan(**more: Any) -> Plan:
+    usual = {
+        "settings": (),
+        "n": 20,
+        "seeds": range(3, 4),
+        "class_counts": torch.ones(2),
+        "unconditional": False,
+    }
+    return Plan(**usual | more)
+
+
+class Server:
+    """Answers as a model whose image k of a seed is all (seed, k, class); notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.weights = "a"
+        self.said = {"family": "diffusion", "shape": [3, 4, 4], "classes": ["cat", "dog"], "weights": "a"}
+        self.said |= {"sampler": "ddim", "steps": 25, "eta": 1.0, "schedule": "tuned", "guidance": 1.5}
+
+    def answers(self, _: str, requests: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for request in requests:
+            self.asked.append(request)
+            yield self.said if request.get("task") == "describe" else self.answer(request)
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        first, labels = request.get("first_index", 0), request.get("label")
+        images = []
+        for k in range(request["num_samples"]):
+            label = labels[k] if isinstance(labels, list) else 9
+            buffer = io.BytesIO()
+            Image.new("RGB", (4, 4), (request["seed"], first + k, label)).save(buffer, "PNG")
+            images.append({"index": first + k, "png": base64.b64encode(buffer.getvalue()).decode()})
+        return {"images": images, "nfe": 25, "settings": {"weights": self.weights}}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    server = Server()
+    monkeypatch.setattr(sources, "answers", server.answers)
+    return server
+
+
+def test_images_of_a_server_come_in_order_with_classes_in_fair_shares(server: Server) -> None:
+    first, second = asked("there", plan(seeds=range(3, 5)), sources_quiet)
+    for seed, found in ((3, first), (4, second)):
+        assert found.name == "ddim:25:schedule=tuned:eta=1:guidance=1.5"
+        assert (found.known["seed"], found.known["nfe"]) == (seed, 25)
+        assert found.y is not None
+        assert found.y.bincount().tolist() == [10, 10]
+        expected = torch.stack([torch.full((20,), seed), torch.arange(20), found.y], dim=1)
+        assert found.x.equal(expected.byte()[:, :, None, None].expand(-1, -1, 4, 4))
+    assert [request.get("num_samples") for request in server.asked] == [None, 1, 16, 4, 16, 4]
+
+
+def test_settings_are_asked_for_as_fields_and_tried_before_the_first_takes_its_time(server: Server) -> None:
+    names = ("heun:9:guidance=2", "ddim:4:eta=0.5")
+    found = [images.name for images in asked("there", plan(settings=names, n=6), sources_quiet)]
+    assert found == list(names)
+    wanted = [{"sampler": "heun", "steps": 9, "guidance": 2.0}, {"sampler": "ddim", "steps": 4, "eta": 0.5}]
+    assert [request["sampler"] for request in server.asked[1:]] == ["heun", "ddim", "heun", "ddim"]
+    for request, how in zip(server.asked[3:], wanted, strict=True):
+        assert request.items() >= how.items()
+
+
+def test_without_classes_a_server_is_told_so(server: Server) -> None:
+    (found,) = asked("there", plan(unconditional=True), sources_quiet)
+    assert found.y is None
+    assert {request["label"] for request in server.asked[2:]} == {"none"}
+    server.said["classes"], server.asked = [], []
+    (found,) = asked("there", plan(), sources_quiet)
+    assert found.y is None
+    assert not any("label" in request for request in server.asked)
+
+
+def test_a_server_that_changes_its_model_or_is_none_of_ours_is_refused(server: Server) -> None:
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        server.weights = "a" if request.get("first_index", 0) == 0 else "b"
+        return Server.answer(server, request)
+
+    server.answer = answer  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="changed its model while it drew ddim:25"):
+        list(asked("there", plan(), sources_quiet))
+    server.said = {"predictions": []}
+    with pytest.raises(ValueError, match="does not say what its model is"):
+        list(asked("there", plan(), sources_quiet))
+
+
+def sources_quiet(_: str) -> Any:
+    return iter
+
+
+@pytest.mark.parametrize("text", ["heun", "heun:x", "heun:9:2", "heun:9:sigma_max=4", "heun:9:step_size=1"])
+def test_what_is_no_setting_of_a_server_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"KEY one of schedule, guidance, eta; got '{text}'")):
+        fields(text, "diffusion")
+
+
+def test_settings_of_an_energy_have_keys_of_its_own() -> None:
+    how = {"sampler": "langevin", "steps": 30, "step_size": 0.5, "noise": 0.01}
+    assert fields("langevin:30:step_size=0.5:noise=0.01", "energy") == how
+
+
+def test_a_plain_model_is_served_by_sampler_and_steps_alone() -> None:
+    assert served({"sampler": "dpmpp_2m", "steps": 18}) == "dpmpp_2m:18"
+    assert served({"sampler": "ddim", "steps": 9, "eta": 0.5, "schedule": "karras"}) == "ddim:9:eta=0.5"
+
+
+def test_the_shape_is_read_off_the_first_image(tmp_path: Path) -> None:
+    np.save(tmp_path / "gray.npy", np.zeros((5, 4, 6), np.uint8))
+    np.save(tmp_path / "colour.npy", np.zeros((5, 4, 6, 3), np.uint8))
+    (tmp_path / "folder/cat").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="no image"):
+        shape_of(tmp_path / "folder")
+    Image.new("RGB", (6, 4)).save(tmp_path / "folder/cat/1.png")
+    assert shape_of(tmp_path / "gray.npy") == (1, 4, 6)
+    assert shape_of(tmp_path / "colour.npy") == (3, 4, 6)
+    assert shape_of(tmp_path / "folder") == (None, 4, 6)
+    np.save(tmp_path / "flat.npy", np.zeros(5, np.uint8))
+    with pytest.raises(ValueError, match="must hold uint8"):
+        shape_of(tmp_path / "flat.npy")
