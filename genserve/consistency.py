@@ -42,7 +42,7 @@ def consistency_loss(
         t, r: (B,), noise levels, r below t;  y: (B,);
         huber: errors of a value far above it count by size, below by their square.
 
-    Source: Geng et al. 2024, algorithm 1, with the target of Song et al. 2023 (arXiv:2303.01469), algorithm 3;
+    Source: Geng et al. 2024, algorithm 1, the target that of Song et al. 2023 (arXiv:2303.01469), alg. 3;
     the pseudo-Huber metric of Song & Dhariwal 2023 (arXiv:2310.14189).
     """
     wanted = x_0.clone()

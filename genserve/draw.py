@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from genserve import images
 from genserve.diffusion import SAMPLERS, TAKE_ETA, Sampler, evaluations, guided, run, sampler_named
 from genserve.energy import annealed, denoised, langevin, slope
+from genserve.engine import Evaluate
 from genserve.export import FAMILIES, Walk, tuned_in
 from genserve.metrics import Chunks
 from genserve.noise import Noise, Streams, uniform
@@ -125,7 +126,7 @@ def fair_classes(n: int, counts: Tensor) -> Tensor:
 
 
 def draw(
-    model: nn.Module,
+    model: nn.Module | Evaluate,
     config: ModelConfig,
     how: Setting,
     y: Tensor,
@@ -136,12 +137,15 @@ def draw(
     """Return images 0 to N - 1 of a seed, (N, C, H, W) uint8, as a server would draw and round them.
 
     Args:
-        model: a denoiser or an energy, on the device and in the precision that do the work.
+        model: a denoiser or an energy, on the device and in the precision that do the work; or what
+            `export.load_model` returns for a CPU, which is faster there.
         y: (N,) their classes, n_classes for "no class".
         chunks: shows progress over the batches.
     """
-    device = next(model.parameters()).device
-    evaluate = partial(slope, model) if config.family == "energy" else model
+    device, evaluate = torch.device("cpu"), model
+    if isinstance(model, nn.Module):
+        device = next(model.parameters()).device
+        evaluate = partial(slope, model) if config.family == "energy" else model
     parts = []
     for start in chunks(range(0, len(y), batch_size)):
         y_part = y[start : start + batch_size].to(device)

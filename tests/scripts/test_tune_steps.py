@@ -88,8 +88,10 @@ def test_what_is_found_is_served(copied: Path, tmp_path: Path, capsys: pytest.Ca
 def test_what_cannot_be_tuned_is_named() -> None:
     with pytest.raises(ValueError, match="knows one noise level"):
         tune.judged(tune.TuneConfig(run=ROOT / "weights/energy-mnist-pcd"))
-    with pytest.raises(ValueError, match="samplers must be among ddim, dpmpp_2m, got heun"):
+    with pytest.raises(ValueError, match="samplers must be among ddim, dpmpp_2m, consistency, got heun"):
         tune.TuneConfig(samplers=("heun",))
+    with pytest.raises(ValueError, match=r"consistency .* needs a classifier"):
+        tune.TuneConfig(samplers=("consistency",))
     with pytest.raises(ValueError, match="at least 1"):
         tune.command_line(["--steps", "4", "0"])
     assert tune.command_line(["--steps", "5", "--samplers", "ddim"]).samplers == ("ddim",)
