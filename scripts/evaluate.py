@@ -264,7 +264,7 @@ def main(config: Evaluation, command: str) -> None:
         "seeds": [] if config.images else list(config.seeds),
         "n": rows[-1]["n"],
         "unconditional": config.unconditional,
-        "precision": config.precision,
+        "precision": None if config.images or config.server else config.precision,
         "rows": rows,
         "notes": notes,
     }
