@@ -141,6 +141,6 @@ def test_photographs_in_a_folder_are_learnt_in_the_size_and_channels_asked_for(t
         model = run.model_config(tmp_path / "runs" / name)
         assert (model.shape, model.classes) == (shape, ())
         records = run.read_metrics(tmp_path / "runs" / name)
-        assert records[-1]["loss"] < 0.7  # F = 0 would be at 1
+        assert records[-1]["loss"] < 0.8  # F = 0 would be at 1
         with Image.open(tmp_path / "runs" / name / "samples.png") as picture:
             assert picture.mode == ("RGB" if name == "colour" else "L")
