@@ -133,9 +133,13 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
         train.update_ema(target, learner.model, config.target_decay, NO_WARM_UP)
         done = step + 1
         if probe and (done % config.probe_every == 0 or done == total):
-            values |= probe(learner.ema)
-            if values["frechet_distance"] < best:
-                best = torch.tensor(values["frechet_distance"])
+            found = probe(learner.ema)
+            if learner.looks(step):
+                values |= found
+            else:
+                checkpoint.record(done, **found)
+            if found["frechet_distance"] < best:
+                best = torch.tensor(found["frechet_distance"])
                 run.write_weights(directory / "best.safetensors", learner.ema.state_dict())
         picture = partial(sample_grid, learner.ema, model, device, config.few)
         slow = {f"target.{name}": value for name, value in target.state_dict().items()}
