@@ -167,7 +167,7 @@ def schedules(subject: Subject) -> Figure:
     fig, ax = plot("step", r"noise level $\sigma$")
     low, high, steps = subject.model.sigma_min, subject.model.sigma_max, subject.how.steps
     named = {name: levels(name, steps, low, high)[:-1] for name in SCHEDULES if name != "tuned"}
-    named |= {f"tuned, {found.steps}": torch.tensor(found.sigmas) for found in subject.tuned}
+    named |= {"tuned": torch.tensor(found.sigmas) for found in subject.tuned if found.steps == steps}
     for (name, sigmas), colour in zip(named.items(), cycle(COLOURS), strict=False):
         ax.semilogy(sigmas.numpy(), ".-", color=colour, label=name.replace("_", " "))
     ax.legend(frameon=False)
