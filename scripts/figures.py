@@ -166,8 +166,8 @@ def schedules(subject: Subject) -> Figure:
     """Where the samplers look."""
     fig, ax = plot("step", r"noise level $\sigma$")
     low, high, steps = subject.model.sigma_min, subject.model.sigma_max, subject.how.steps
-    named = {name: levels(name, steps, low, high)[:-1] for name in SCHEDULES if name != "tuned"}
-    named |= {"tuned": torch.tensor(found.sigmas) for found in subject.tuned if found.steps == steps}
+    there = [name for name in SCHEDULES if name != "tuned" or any(t.steps == steps for t in subject.tuned)]
+    named = {name: levels(name, steps, low, high, subject.tuned)[:-1] for name in there}
     for (name, sigmas), colour in zip(named.items(), cycle(COLOURS), strict=False):
         ax.semilogy(sigmas.numpy(), ".-", color=colour, label=name.replace("_", " "))
     ax.legend(frameon=False)
