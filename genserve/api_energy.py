@@ -36,7 +36,7 @@ class EnergyRequest(PictureRequest):
     )
     sampler: Literal["langevin", "mala", "ddim", "ddpm", "heun", "dpmpp_2m", "consistency"] | None = field(
         None,
-        "langevin, mala, ddim, ddpm, heun, dpmpp_2m",
+        "langevin, mala, ddim, ddpm, heun, dpmpp_2m, consistency",
         "the model's best where not given; `mala` walks at one noise level, the diffusion samplers want a "
         "model that knows several",
     )

@@ -68,10 +68,11 @@ class GenerateConfig:
         run: a run directory, such as weights/diffusion-mnist, to draw from without a server.
         seed: names the pictures; drawn where not given, kept where the folder has one.
         label: class by number or name; anything where not given.
-        sampler: ddim, ddpm, heun, dpmpp_2m, or langevin of an energy; the model's best where not given.
+        sampler: ddim, ddpm, heun, dpmpp_2m, consistency, or langevin of an energy; the model's best where not
+            given.
         steps: of the sampler; the model's best where not given.
-        eta: fresh noise of ddim, 0 to 1; the model's best where no sampler is given either, else 0.
-        schedule: karras, linear, cosine or offset_cosine; the model's best where not given.
+        eta: fresh noise of ddim and dpmpp_2m, 0 to 1; the model's best where no sampler is given either, else 0.
+        schedule: karras, linear, cosine, offset_cosine or tuned; the model's best where not given.
         guidance: weight of the class, of a diffusion model.
         scale: enlargement of every pixel.
         rgb: write three channels where the model has one, as tools that compare pictures want them.
