@@ -169,7 +169,7 @@ def answer(
 
 def _headers(seed: int | None, settings: dict[str, Any], nfe: int, notes: Notes) -> dict[str, str]:
     headers: dict[str, Any] = {"X-Seed": seed, "X-NFE": nfe}
-    headers |= {f"X-{name.title()}": settings[name] for name in ("sampler", "steps", "eta")}
+    headers |= {f"X-{name.title()}": settings[name] for name in ("sampler", "steps", "schedule", "eta")}
     headers |= {
         f"X-{name.title().replace('_', '-')}": ",".join(map(str, values)) for name, values in notes.items()
     }

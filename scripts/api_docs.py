@@ -82,7 +82,7 @@ at most 1 of 255 in any pixel, and none at all in bf16 on a CPU. A retry is safe
 | `filmstrip` | `image/png` | a row an image: up to nine noise levels, then the picture; x_t / sqrt(1 + sigma^2), as the papers draw it |
 | `gif` | `image/gif` | the grid at up to 49 noise levels, then the pictures |
 
-Headers: `X-Seed`, `X-Steps`, `X-Sampler`, `X-Eta`, `X-NFE` (network evaluations of each image), `X-Model-Version`, and `Server-Timing`
+Headers: `X-Seed`, `X-Steps`, `X-Sampler`, `X-Schedule`, `X-Eta`, `X-NFE` (network evaluations of each image), `X-Model-Version`, and `Server-Timing`
 with `queue` (before the first evaluation), `sample` and `encode` in milliseconds.
 
 ### Streams

@@ -10,7 +10,8 @@
 
 A setting is SAMPLER:STEPS[:KEY=VALUE]..., SAMPLER one of those that the model is served with (ddim, heun,
 ...; of an energy also langevin), KEY one of schedule, guidance, eta (of ddim and
-dpmpp_2m), sigma_min, sigma_max; of an energy step_size or noise (of langevin), and no guidance. Without any setting: as the model is served.
+dpmpp_2m), sigma_min, sigma_max; of an energy step_size or noise (of langevin), and no guidance.
+Without any setting: as the model is served.
 
 The columns, in the features of --classifier, against the whole training set:
 

@@ -71,7 +71,7 @@ class GenerateConfig:
         sampler: ddim, ddpm, heun, dpmpp_2m, consistency, or langevin of an energy; the model's best where not
             given.
         steps: of the sampler; the model's best where not given.
-        eta: fresh noise of ddim and dpmpp_2m, 0 to 1; the model's best where no sampler is given either, else 0.
+        eta: fresh noise of ddim and dpmpp_2m, 0 to 1; without a sampler the model's best, else 0.
         schedule: karras, linear, cosine, offset_cosine or tuned; the model's best where not given.
         guidance: weight of the class, of a diffusion model.
         scale: enlargement of every pixel.
