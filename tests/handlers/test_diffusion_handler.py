@@ -163,6 +163,7 @@ def test_scale_enlarges_pixels(handler: Any) -> None:
 def test_headers_say_what_it_took(handler: Any) -> None:
     (reply,) = ask(handler, {"num_samples": 1, "steps": 4, "sampler": "heun", "label": 1, "guidance": 2})
     assert reply.headers["X-NFE"] == "14"
+    assert reply.headers["X-Schedule"] == "karras"
     assert "sample;dur=" in reply.headers["Server-Timing"]
     assert all(isinstance(value, str) for value in reply.headers.values())  # anything else kills a worker
 
