@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+Chunks = Callable[[Iterable[int]], Iterable[int]]  # the same starts of chunks; tqdm shows a bar
+Progress = Callable[[str], Chunks]  # what is being done -> what shows how far it is
+
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from genserve import images
+from genserve.data import Chunks
 from genserve.diffusion import SAMPLERS, TAKE_ETA, Sampler, evaluations, guided, run, sampler_named
 from genserve.energy import annealed, denoised, langevin, slope
 from genserve.engine import Evaluate
 from genserve.export import FAMILIES, Walk, tuned_in
-from genserve.metrics import Chunks
 from genserve.noise import Noise, Streams, uniform
 from genserve.run import ModelConfig
 from genserve.schedules import Tuned, levels

@@ -56,9 +56,10 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
-from genserve import images, metrics, records, run, sources, train
+from genserve import images, run, train
 from genserve.forward import PRECISIONS
-from genserve.inception import (
+from genserve.measure import metrics, records, sources
+from genserve.measure.inception import (
     RELEASES,
     WEIGHTS,
     WIDTH,
@@ -67,8 +68,8 @@ from genserve.inception import (
     read_statistics,
     write_statistics,
 )
-from genserve.reference import Reference, Space, classifier_for
-from genserve.sources import Images, Plan
+from genserve.measure.reference import Reference, Space, classifier_for
+from genserve.measure.sources import Images, Plan
 from genserve.train import help_formatter
 
 SHIPPED = Path("weights")  # where classifiers are looked for

@@ -38,13 +38,14 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from torch import Tensor
 from tqdm import tqdm
 
-from genserve import data, images, metrics, run, train
-from genserve.classifier import features_of
+from genserve import data, images, run, train
 from genserve.diffusion import Query
 from genserve.draw import draw, fair_classes, served, setting
 from genserve.export import serving_of, tuned_in, walk_of
-from genserve.records import digest
-from genserve.reference import Reference, classifier_for
+from genserve.measure import metrics
+from genserve.measure.classifier import features_of
+from genserve.measure.records import digest
+from genserve.measure.reference import Reference, classifier_for
 from genserve.schedules import SCHEDULES, levels
 from genserve.train import help_formatter
 from genserve.trajectory import caption, moments, plane, shown, slopes, trajectory

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from genserve import classifier, data, metrics, run, train
+from genserve import data, run, train
 from genserve.consistency import consistency_loss, lower_levels
 from genserve.diagnosis import sample_grid
 from genserve.diffusion import consistency, training_sigmas
@@ -29,6 +29,7 @@ from genserve.diffusion import run as sample
 from genserve.draw import fair_classes
 from genserve.images import to_pixels
 from genserve.learner import GeneratorConfig, Learner, launch
+from genserve.measure import classifier, metrics
 from genserve.noise import Streams
 
 PROBED = 1000  # images a measurement

@@ -13,28 +13,32 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from genserve import data, metrics, train
-from genserve.classifier import ClassifierConfig, features_of, write_stats
+from genserve import data, train
 from genserve.data import AugmentConfig, DataConfig
+from genserve.measure import metrics
+from genserve.measure.classifier import Classifier, ClassifierConfig, Whitening, features_of, write_stats
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetConfig:
-    """The classifier (genserve/classifier.py).
+    """The classifier (genserve/measure/classifier.py).
 
     Args:
+        blocks: residual, or pooled: slower, and better for photographs.
         patch: side of the pixel squares folded into channels first, 1 for none.
         channels: width of each level; between levels the resolution halves.
         n_features: width of the penultimate layer.
         norm: group, or batch, which learns faster.
     """
 
+    blocks: str = "residual"
     patch: int = 2
     channels: tuple[int, ...] = (64, 96)
     n_features: int = 128
@@ -70,9 +74,12 @@ class TrainConfig:
         epochs: passes over the data.
         max_batches_per_epoch: cut each pass short.
         batch_size: images a step.
-        lr: peak learning rate of AdamW.
+        lr: peak learning rate.
+        bias_lr: the biases of norms learn so many times faster.
         warmup: steps of linear rise; a cosine to 0 follows.
-        weight_decay: of AdamW.
+        momentum: of gradient descent with Nesterov's momentum; 0 takes AdamW instead.
+        weight_decay: a step takes lr times this away.
+        label_smoothing: share of the target that goes to all classes alike.
         ema_decay: of the weights that are kept, a step.
         precision: auto (bf16 where the hardware has it), bf16 or fp32.
         seed: of everything random.
@@ -91,8 +98,11 @@ class TrainConfig:
     max_batches_per_epoch: int | None = None
     batch_size: int = 128
     lr: float = 2e-3
+    bias_lr: float = 1.0
     warmup: int = 100
+    momentum: float = 0.0
     weight_decay: float = 0.01
+    label_smoothing: float = 0.0
     ema_decay: float = 0.999
     precision: str = "auto"
     seed: int = 0
@@ -122,6 +132,21 @@ def warped(x: Tensor, warp: WarpConfig, generator: torch.Generator) -> Tensor:
     return F.grid_sample(x, where, padding_mode="border", align_corners=False)
 
 
+def optimizer_of(classifier: Classifier, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return AdamW, or Nesterov's gradient descent; `faster` of a group multiplies its learning rate."""
+    norms = [m for m in classifier.modules() if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)]
+    biases = {m.bias for m in norms}
+    others = [p for p in classifier.parameters() if p.requires_grad and p not in biases]
+    decay, faster = config.weight_decay, config.bias_lr
+    groups: list[dict[str, Any]] = [
+        {"params": others, "faster": 1.0, "weight_decay": decay},
+        {"params": [m.bias for m in norms], "faster": faster, "weight_decay": decay / faster},
+    ]
+    if config.momentum:
+        return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=True)
+    return torch.optim.AdamW(groups)
+
+
 def main(config: TrainConfig) -> None:
     """Train, from the start or from the last epoch done."""
     if config.threads:
@@ -138,8 +163,11 @@ def main(config: TrainConfig) -> None:
     )
     torch.manual_seed(config.seed)  # of the initial weights
     classifier = model.build().to(device, memory_format=torch.channels_last)
+    x_all, y_all = dataset.x.to(device), dataset.y.to(device)
+    if isinstance(stem := classifier.body[0], Whitening):
+        stem.learn(data.normalise(x_all[:5000]))
     ema = copy.deepcopy(classifier).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=config.weight_decay)
+    optimizer = optimizer_of(classifier, config)
     directory = Path(config.output) / config.name
     checkpoint = train.Checkpoint(directory, config, model, first=True, tensorboard=config.tensorboard)
     start = 0
@@ -149,7 +177,6 @@ def main(config: TrainConfig) -> None:
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
     autocast = train.precision_of(config.precision, device)
-    x_all, y_all = dataset.x.to(device), dataset.y.to(device)
 
     parameters = sum(p.numel() for p in classifier.parameters())
     tqdm.write(f"{directory}: {len(dataset)} images {model.shape}, {parameters / 1e6:.2f} M parameters")
@@ -158,14 +185,16 @@ def main(config: TrainConfig) -> None:
     for step in range(start, total):
         lr = train.learning_rate(step, total, config.warmup, config.lr)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["faster"]
         picked = data.batch_indices(len(dataset), config.batch_size, per_epoch, config.seed, step).to(device)
         rng = train.generator(config.seed, step, device)
         x = data.augmented(data.normalise(x_all[picked]), config.augment, rng)
         if config.warp != WarpConfig():
             x = warped(x, config.warp, rng)
         with autocast():
-            loss = F.cross_entropy(classifier(x).float(), y_all[picked])
+            loss = F.cross_entropy(
+                classifier(x).float(), y_all[picked], label_smoothing=config.label_smoothing
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -178,7 +207,8 @@ def main(config: TrainConfig) -> None:
             mean_loss = losses.item() / per_epoch
             if not math.isfinite(mean_loss):
                 raise FloatingPointError(f"loss {mean_loss} at step {done}: try --lr below {config.lr}")
-            logits = ema.logits(features_of(ema, held_out.x).to(device))
+            with autocast():
+                logits = ema.logits(features_of(ema, held_out.x).to(device))
             accuracy = metrics.accuracy(logits.cpu(), held_out.y)
             speed = per_epoch * config.batch_size / (time.perf_counter() - clock)
             clock, losses = time.perf_counter(), torch.zeros_like(losses)

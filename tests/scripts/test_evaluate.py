@@ -21,10 +21,11 @@ from loading import new
 from PIL import Image
 from program import imported
 
-from genserve import data, metrics, run
-from genserve.classifier import features_of, load_classifier, read_stats
+from genserve import data, run
 from genserve.data import DataConfig
 from genserve.export import export
+from genserve.measure import metrics
+from genserve.measure.classifier import features_of, load_classifier, read_stats
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from real_server import ROOT
 
 from genserve import data
-from genserve.classifier import features_of, load_classifier
 from genserve.data import DataConfig, ImageSet
-from genserve.reference import Space
+from genserve.measure.classifier import features_of, load_classifier
+from genserve.measure.reference import Space
 
 
 def known_sets(train: ImageSet, test: ImageSet, n: int) -> dict[str, torch.Tensor]:

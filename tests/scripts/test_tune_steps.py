@@ -28,10 +28,10 @@ def copied(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("judged_by", ["classifier", "the ODE"])
-def test_the_search_finds_levels_and_noise_whose_best_is_known(judged_by: str) -> None:
+def test_the_search_finds_levels_and_noise_whose_best_is_known(judged_by: str, copied: Path) -> None:
     best = Tuned(sampler="ddim", eta=0.3, sigmas=(35.0, 6.0, 1.5, 0.2))
     noisy = judged_by == "classifier"
-    config = tune.TuneConfig(run=RUN, classifier=Path("some") if noisy else None, budget=300)
+    config = tune.TuneConfig(run=copied, classifier=Path("some") if noisy else None, budget=300)
     tried: list[Tuned] = []
 
     def score(way: Tuned) -> float:
@@ -50,6 +50,19 @@ def test_the_search_finds_levels_and_noise_whose_best_is_known(judged_by: str) -
         assert all(a > b > 0 for a, b in pairwise(one.sigmas))
         assert one.sigmas[0] <= 40
         assert 0 <= one.eta <= 1
+
+
+def test_a_search_goes_on_from_what_an_earlier_one_found(copied: Path) -> None:
+    """A little off the best: the way back is short. Fresh noise is left out where the ODE judges."""
+    found = Tuned(sampler="ddim", eta=0.3, sigmas=(35.0, 6.0, 1.5, 0.2))
+    tune.keep(copied, found)
+    with_noise = tune.TuneConfig(run=copied, classifier=Path("some"))
+    assert list(tune.starts(with_noise, 4))[1:] == [found]
+    without = tune.TuneConfig(run=copied)
+    for config, steps in ((without, 4), (with_noise, 5)):
+        others = list(tune.starts(config, steps))
+        assert found not in others
+        assert len(others) > 2
 
 
 def test_a_budget_is_kept() -> None:

@@ -2,6 +2,7 @@
 
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -9,22 +10,33 @@ import torch
 
 from genserve import train
 from genserve.data import DataConfig
+from genserve.measure.classifier import Classifier
 
 PROGRAM = runpy.run_path(str(Path(__file__).parents[2] / "training/train_classifier.py"))
 
 
-def fit(output: Path) -> dict[str, torch.Tensor]:
+RESIDUAL = {"net": {"channels": (16, 16), "n_features": 8}}
+POOLED = {
+    "net": {"blocks": "pooled", "patch": 1, "channels": (16, 16), "n_features": 8, "norm": "batch"},
+    "lr": 0.1,
+    "momentum": 0.85,
+    "bias_lr": 64.0,
+    "label_smoothing": 0.1,
+}
+
+
+def fit(output: Path, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Train for three epochs of 10 batches and return everything that the run wrote."""
     config = PROGRAM["TrainConfig"](
         output=str(output),
         data=DataConfig(name="digits"),
-        net=PROGRAM["NetConfig"](channels=(16, 16), n_features=8),
         epochs=3,
         max_batches_per_epoch=10,
         batch_size=32,
         warmup=5,
         precision="fp32",
         device="cpu",
+        **settings | {"net": PROGRAM["NetConfig"](**settings["net"])},
     )
     PROGRAM["main"](config)
     names = ("weights", "train_features_stats")
@@ -32,10 +44,11 @@ def fit(output: Path) -> dict[str, torch.Tensor]:
     return files[0] | files[1]
 
 
+@pytest.mark.parametrize("settings", [RESIDUAL, POOLED], ids=["residual", "pooled"])
 def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unbroken, save = fit(tmp_path / "unbroken"), train.Checkpoint.save
+    unbroken, save = fit(tmp_path / "unbroken", settings), train.Checkpoint.save
 
     def killed(self: train.Checkpoint, step: int, *models: object) -> None:
         if step == 20:
@@ -45,8 +58,8 @@ def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
     with monkeypatch.context() as patched:
         patched.setattr(train.Checkpoint, "save", killed)
         with pytest.raises(KeyboardInterrupt):
-            fit(tmp_path / "killed")
-    resumed = fit(tmp_path / "killed")
+            fit(tmp_path / "killed", settings)
+    resumed = fit(tmp_path / "killed", settings)
     assert resumed.keys() == unbroken.keys()
     for name, value in unbroken.items():
         assert resumed[name].equal(value), name
@@ -64,3 +77,14 @@ def test_augmentation_moves_each_image_by_its_own_amount_and_nothing_at_0() -> N
     torch.testing.assert_close(moved.sum((1, 2, 3)), torch.ones(50))
     assert at.abs().max() <= 2
     assert at.std().item() == pytest.approx(2 / 3**0.5, rel=0.25)  # uniform in -2 to 2
+
+
+def test_biases_of_norms_learn_faster_and_decay_as_much() -> None:
+    classifier = Classifier((3, 8, 8), 10, **POOLED["net"])
+    config = PROGRAM["TrainConfig"](momentum=0.85, bias_lr=64.0, weight_decay=0.01)
+    others, biases = PROGRAM["optimizer_of"](classifier, config).param_groups
+    assert [p.shape for p in biases["params"]] == [(16,)] * 4
+    assert len(others["params"]) == sum(p.requires_grad for p in classifier.parameters()) - 4
+    assert (others["faster"], biases["faster"]) == (1, 64)
+    assert biases["faster"] * biases["weight_decay"] == pytest.approx(others["weight_decay"])
+    assert isinstance(PROGRAM["optimizer_of"](classifier, PROGRAM["TrainConfig"]()), torch.optim.AdamW)

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from genserve import sources
-from genserve.sources import Plan, asked, fields, served, shape_of
+from genserve.measure import sources
+from genserve.measure.sources import Plan, asked, fields, served, shape_of
 
 
 def plan(**more: Any) -> Plan:

@@ -9,16 +9,15 @@
 A number means something only beside its floor: the same one for held-out real images, in the same counts.
 """
 
-from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from genserve.data import Chunks
+
 K = 5  # neighbours that make a neighbourhood, as Naeem et al. 2020
 CHUNK = 256  # rows of a distance matrix held at once: 60 MB against 60,000 images
-
-Chunks = Callable[[Iterable[int]], Iterable[int]]  # the same starts of chunks; tqdm shows a bar
 
 
 class Moments(NamedTuple):

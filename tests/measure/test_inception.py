@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from genserve import metrics
-from genserve.inception import load_inception, read_statistics, write_statistics
+from genserve.measure import metrics
+from genserve.measure.inception import load_inception, read_statistics, write_statistics
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from genserve import metrics
-from genserve.metrics import (
+from genserve.measure import metrics
+from genserve.measure.metrics import (
     Moments,
     frechet_between,
     frechet_distance,

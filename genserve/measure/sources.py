@@ -3,7 +3,7 @@
 import base64
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +15,11 @@ from torch import Tensor
 
 from genserve import data, run
 from genserve.client import answers
-from genserve.data import DataConfig
+from genserve.data import DataConfig, Progress
 from genserve.draw import KEYS, draw, fair_classes, served, setting
 from genserve.export import serving_of, tuned_in, walk_of
-from genserve.metrics import Chunks
 
 SHARE = 16  # images a request
-
-Progress = Callable[[str], Chunks]  # what is being done -> what shows how far it is
 
 
 class Images(NamedTuple):

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from genserve import run
-from genserve.metrics import Chunks, Moments
+from genserve.data import Chunks
+from genserve.measure.metrics import Moments
 
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 RELEASES = "github.com/toshas/torch-fidelity/releases"

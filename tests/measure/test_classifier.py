@@ -6,9 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genserve import metrics, run
-from genserve.classifier import (
+from genserve import run
+from genserve.measure import metrics
+from genserve.measure.classifier import (
     Classifier,
+    Pooled,
+    Whitening,
     classifier_config,
     features_of,
     load_classifier,
@@ -16,7 +19,7 @@ from genserve.classifier import (
     write_stats,
 )
 
-SHIPPED = Path(__file__).parent.parent / "weights" / "classifier-mnist"
+SHIPPED = Path(__file__).parents[2] / "weights" / "classifier-mnist"
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,24 @@ def test_the_model_card_gives_the_numbers_that_the_files_give() -> None:
     assert (SHIPPED / "weights.safetensors").stat().st_size < 2_000_000
 
 
+def test_a_whitening_stem_answers_with_uncorrelated_values_of_variance_1() -> None:
+    torch.manual_seed(0)
+    smooth = F.avg_pool2d(torch.randn(400, 3, 12, 12), 3, 1) + torch.randn(400, 3, 1, 1)
+    stem = Whitening(3)
+    stem.learn(smooth)
+    answer = stem(smooth).transpose(0, 1).flatten(1).double()
+    torch.testing.assert_close(answer[:12], -answer[12:])
+    torch.testing.assert_close(answer[:12].cov(), torch.eye(12, dtype=torch.float64), rtol=0, atol=0.05)
+    assert not stem.weight.requires_grad
+
+
+def test_a_pooled_block_begins_by_passing_its_input_on() -> None:
+    x = torch.rand(5, 4, 8, 8) + 1
+    block = Pooled(4, 9).eval()
+    expected = F.silu(F.silu(F.max_pool2d(x, 2)))  # BatchNorm does nothing before it has learnt
+    torch.testing.assert_close(block(x)[:, :4], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_moments_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     features, y = torch.randn(40, 3), torch.arange(40) % 3
     write_stats(tmp_path, features, features[:20], y, n_classes=4)
@@ -77,8 +98,14 @@ def test_moments_are_read_back_as_they_were_written(tmp_path: Path) -> None:
 def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 2 classes"):
         Classifier((1, 8, 8), 1)
-    with pytest.raises(ValueError, match="30 x 28 pixels do not divide by"):
-        Classifier((1, 30, 28), 10)
+    with pytest.raises(ValueError, match="31 x 28 pixels do not fold by 2"):
+        Classifier((1, 31, 28), 10)
+    with pytest.raises(ValueError, match="7 x 8 pixels do not fold by 1 and halve 3 times"):
+        Classifier((3, 7, 8), 10, blocks="pooled", patch=1, channels=(8, 8, 8), norm="batch")
+    with pytest.raises(ValueError, match="pooled blocks need norm batch"):
+        Classifier((3, 8, 8), 10, blocks="pooled")
+    with pytest.raises(ValueError, match="blocks must be residual or pooled, got 'dense'"):
+        Classifier((3, 8, 8), 10, blocks="dense")
     with pytest.raises(FileNotFoundError, match=r"train_classifier\.py writes it"):
         read_stats(tmp_path)
     run.write_json(tmp_path / "config.json", {"format": 1, "model": {"family": "diffusion"}})

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from genserve import data, metrics, run
-from genserve.classifier import ClassifierConfig, features_of, write_stats
-from genserve.data import DataConfig, ImageSet
-from genserve.metrics import Chunks
-from genserve.reference import Reference, Space, classifier_for
+from genserve import data, run
+from genserve.data import Chunks, DataConfig, ImageSet
+from genserve.measure import metrics
+from genserve.measure.classifier import ClassifierConfig, features_of, write_stats
+from genserve.measure.reference import Reference, Space, classifier_for
 
 DATA = DataConfig(name="digits")
 

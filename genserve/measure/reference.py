@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genserve import data, metrics, run
-from genserve.classifier import classifier_config, features_of, load_classifier, read_stats
-from genserve.data import DataConfig, ImageSet
-from genserve.metrics import Chunks, Moments
+from genserve import data, run
+from genserve.data import Chunks, DataConfig, ImageSet, Progress
+from genserve.measure import metrics
+from genserve.measure.classifier import classifier_config, features_of, load_classifier, read_stats
+from genserve.measure.metrics import Moments
 
 COPIES = 1000  # images whose nearest training image is looked for
-
-Progress = Callable[[str], Chunks]  # what is being done -> what shows how far it is
 
 
 def quiet(_: str) -> Chunks:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from genserve import records
+from genserve.measure import records
 
 
 def test_a_line_is_added_behind_whole_and_torn_ones(tmp_path: Path) -> None:
