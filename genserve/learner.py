@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from genserve import run, train
+from genserve import data, run, train
 from genserve.data import AugmentConfig, DataConfig
+from genserve.diffusion import training_sigmas
 
 LINE_EVERY = 50  # steps between lines of metrics
 
@@ -91,6 +92,64 @@ class GeneratorConfig:
         return per_epoch
 
 
+@dataclass(frozen=True, kw_only=True)
+class DenoiserConfig(GeneratorConfig):
+    """What a run that learns at many noise levels is told besides.
+
+    Args:
+        label_dropout: share of images shown without their class, for guidance and unconditional samples.
+        p_mean, p_std: ln sigma ~ N(p_mean, p_std**2) are the noise levels of training.
+    """
+
+    label_dropout: float = 0.1
+    p_mean: float = -1.2
+    p_std: float = 1.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.p_std <= 0:
+            raise ValueError(f"p_std must be above 0, got {self.p_std}")
+        if not 0 <= self.label_dropout < 1:
+            raise ValueError(f"label_dropout must be in [0, 1), got {self.label_dropout}")
+
+
+class Noised(NamedTuple):
+    """What a denoiser learns from in a step."""
+
+    x_0: Tensor  # (B, C, H, W), data in [-1, 1]
+    sigma: Tensor  # (B,)
+    y: Tensor  # (B,) int64; the number of classes where the class is hidden
+    eps: Tensor  # like x_0, standard normal
+
+
+class Feed:
+    """What each step learns from. Every rank draws the whole batch, so that their number changes nothing."""
+
+    def __init__(self, dataset: data.ImageSet, config: GeneratorConfig, ranks: train.Ranks) -> None:
+        self.config, self.ranks = config, ranks
+        self.x, self.y = dataset.x.to(ranks.device), dataset.y.to(ranks.device)
+        self.per_epoch = config.batches(len(dataset), ranks)
+        self.total = config.epochs * self.per_epoch  # steps
+
+    def images(self, step: int) -> tuple[Tensor, Tensor, torch.Generator]:
+        """Return the whole batch's x_0 and y, and what the rest is drawn from."""
+        config, device = self.config, self.ranks.device
+        rng = train.generator(config.seed, step, device)
+        picked = data.batch_indices(len(self.x), config.batch_size, self.per_epoch, config.seed, step)
+        picked = picked.to(device)
+        return data.augmented(data.normalise(self.x[picked]), config.augment, rng), self.y[picked], rng
+
+    def noised(self, step: int, config: DenoiserConfig, no_class: int) -> tuple[Noised, torch.Generator]:
+        """Return the whole batch at its noise levels; no_class is the number of classes, 0 for none."""
+        x_0, y, rng = self.images(step)
+        eps = torch.randn(x_0.shape, generator=rng, device=x_0.device)
+        u = torch.rand(len(x_0), generator=rng, device=x_0.device)
+        sigma = training_sigmas(u, config.p_mean, config.p_std)
+        hidden = torch.rand(len(x_0), generator=rng, device=x_0.device) < config.label_dropout
+        y = torch.where(hidden, no_class, y) if no_class else torch.zeros_like(y)
+        return Noised(x_0, sigma, y, eps), rng
+
+
 Config = TypeVar("Config", bound=GeneratorConfig)
 
 
@@ -131,10 +190,14 @@ class Learner:
         )
         self._clock, self._logged = time.perf_counter(), self.start
 
-    @property
-    def parameters(self) -> str:
-        """How many, in words."""
-        return f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.2f} M parameters"
+    def introduce(self, dataset: data.ImageSet) -> None:
+        """Say what is about to learn what, above the bar."""
+        parameters = sum(p.numel() for p in self.model.parameters()) / 1e6
+        if self.ranks.first:
+            self.bar.write(
+                f"{self.checkpoint.directory}: {len(dataset)} images {dataset.shape}, "
+                f"{parameters:.2f} M parameters, {self.total} steps"
+            )
 
     def step(self, step: int, loss: Tensor) -> dict[str, float]:
         """Descend; return the loss, the learning rate and the norm of the gradient.

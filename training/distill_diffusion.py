@@ -18,17 +18,16 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import nn
 
 from genserve import data, run, train
 from genserve.consistency import consistency_loss, lower_levels
 from genserve.diagnosis import sample_grid
-from genserve.diffusion import consistency, training_sigmas
+from genserve.diffusion import consistency
 from genserve.diffusion import run as sample
 from genserve.draw import fair_classes
 from genserve.images import to_pixels
-from genserve.learner import GeneratorConfig, Learner, launch
+from genserve.learner import DenoiserConfig, Feed, Learner, launch
 from genserve.measure import classifier, metrics
 from genserve.noise import Streams
 
@@ -37,12 +36,11 @@ NO_WARM_UP = 10**9  # the step of an average whose decay warms up no more
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(GeneratorConfig):
+class TrainConfig(DenoiserConfig):
     """One training run; saved in config.json beside the weights.
 
     Args:
         teacher: run directory of a diffusion model: its network, its weights to start from.
-        label_dropout: share of images shown without their class.
         p_mean, p_std: ln t ~ N(p_mean, p_std**2) are the noise levels t, up to the teacher's sigma_max.
         q: each stage divides the distance between the two levels of a pair by this.
         first_stage: 0 compares most images with no noise at all.
@@ -59,7 +57,6 @@ class TrainConfig(GeneratorConfig):
     teacher: str = "weights/diffusion-mnist"
     lr: float = 1e-4
     ema_decay: float = 0.998
-    label_dropout: float = 0.1
     p_mean: float = 0.3
     p_std: float = 1.6
     q: float = 4.0
@@ -74,13 +71,12 @@ class TrainConfig(GeneratorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.q <= 1 or self.stages < 1 or self.huber <= 0 or self.p_std <= 0 or self.probe_every < 1:
-            raise ValueError("q must be above 1, stages and probe_every at least 1, huber and p_std above 0")
+        if self.q <= 1 or self.stages < 1 or self.huber <= 0 or self.probe_every < 1:
+            raise ValueError("q must be above 1, stages and probe_every at least 1, huber above 0")
         if not self.few or list(self.few) != sorted(set(self.few), reverse=True) or self.few[-1] <= 0:
             raise ValueError(f"few must be falling noise levels above 0, got {self.few}")
-        for name in ("label_dropout", "target_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if not 0 <= self.target_decay < 1:
+            raise ValueError(f"target_decay must be in [0, 1), got {self.target_decay}")
 
 
 def main(config: TrainConfig) -> None:
@@ -91,8 +87,8 @@ def main(config: TrainConfig) -> None:
 def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     device = ranks.device
     dataset = data.load(config.data, "train")
-    per_epoch = config.batches(len(dataset), ranks)
-    total = config.epochs * per_epoch
+    feed = Feed(dataset, config, ranks)
+    total = feed.total
     model = run.model_config(Path(config.teacher))
     student = run.load_denoiser(Path(config.teacher)).requires_grad_(True)
     if (model.shape, model.classes or dataset.classes) != (dataset.shape, dataset.classes):
@@ -105,27 +101,14 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     if learner.state:
         target.load_state_dict({name: learner.state[f"target.{name}"] for name in target.state_dict()})
     autocast = train.precision_of(config.precision, device)
-    x_all, y_all = dataset.x.to(device), dataset.y.to(device)
-    no_class = len(model.classes)
 
-    def batch(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """This rank's x_0, t, y and eps. Each rank draws the whole batch, so that they change nothing."""
-        rng = train.generator(config.seed, step, device)
-        picked = data.batch_indices(len(dataset), config.batch_size, per_epoch, config.seed, step).to(device)
-        x_0, y = data.augmented(data.normalise(x_all[picked]), config.augment, rng), y_all[picked]
-        eps = torch.randn(x_0.shape, generator=rng, device=device)
-        u = torch.rand(len(x_0), generator=rng, device=device)
-        t = training_sigmas(u, config.p_mean, config.p_std).clamp(model.sigma_min, model.sigma_max)
-        dropped = torch.rand(len(x_0), generator=rng, device=device) < config.label_dropout
-        y = torch.where(dropped, no_class, y) if no_class else torch.zeros_like(y)
-        return ranks.mine(x_0), ranks.mine(t), ranks.mine(y), ranks.mine(eps)
-
-    if ranks.first:
-        tqdm.write(f"{directory}: {len(dataset)} images {model.shape}, {learner.parameters}, {total} steps")
+    learner.introduce(dataset)
     probe = Probe(config, model, directory) if config.classifier and ranks.first else None
     best = learner.state["best"] if learner.state else torch.tensor(torch.inf)
     for step in range(learner.start, total):
-        x_0, t, y, eps = batch(step)
+        whole, _ = feed.noised(step, config, no_class=len(model.classes))
+        x_0, t, y, eps = map(ranks.mine, whole)
+        t = t.clamp(model.sigma_min, model.sigma_max)
         r = lower_levels(t, config.first_stage + step * config.stages // total, config.q, config.floor)
         train.seed_dropout(config.seed, step, ranks.rank)
         with autocast():

@@ -12,21 +12,19 @@ Run it again after a kill and it goes on from the last checkpoint, to the weight
 """
 
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from genserve import data, run, train
 from genserve.contrastive import ChainConfig, ReplayBuffer, contrastive_loss, walk
 from genserve.diagnosis import chain_grid, diagnostics, sample_grid, write_energies
-from genserve.diffusion import denoising_loss, level, training_sigmas
+from genserve.diffusion import denoising_loss, level
 from genserve.energy import EnergyDenoiser
-from genserve.learner import GeneratorConfig, Learner, launch, taught_by
+from genserve.learner import DenoiserConfig, Feed, Learner, launch, taught_by
 from genserve.unet import UNetConfig
 
 NO_STEP = 2**62  # whose random numbers no step draws
@@ -34,14 +32,13 @@ READ_SIGMA = 0.5  # the noise level at which an energy that knows noise levels i
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(GeneratorConfig):
+class TrainConfig(DenoiserConfig):
     """One training run; saved in config.json beside the weights.
 
     Args:
         recipe: score_matching or contrastive.
         net: the UNet of score_matching.
-        conditional, label_dropout: as in diffusion, of score_matching.
-        p_mean, p_std: ln sigma ~ N(p_mean, p_std**2) are the noise levels of score_matching.
+        conditional, label_dropout, p_mean, p_std: as in diffusion, of score_matching.
         sigma_min, sigma_max: the noise levels between which the model will be sampled.
         teacher: run directory of a diffusion model of the same net: start from its weights and match its
             answers instead of clean images.
@@ -56,7 +53,6 @@ class TrainConfig(GeneratorConfig):
     recipe: str = "score_matching"
     net: UNetConfig = field(default_factory=UNetConfig)
     conditional: bool = True
-    label_dropout: float = 0.1
     p_mean: float = 0.3
     p_std: float = 1.4
     sigma_min: float = 0.002
@@ -76,7 +72,6 @@ class TrainConfig(GeneratorConfig):
             raise ValueError("teacher is of the recipe score_matching alone")
         chains = self.langevin
         for name, value in (
-            ("p_std", self.p_std),
             ("energy_limit", self.energy_limit),
             ("langevin.steps", chains.steps),
             ("langevin.step_size", chains.step_size),
@@ -84,8 +79,6 @@ class TrainConfig(GeneratorConfig):
         ):
             if value <= 0:
                 raise ValueError(f"{name} must be above 0, got {value}")
-        if not 0 <= self.label_dropout < 1:
-            raise ValueError(f"label_dropout must be in [0, 1), got {self.label_dropout}")
         if not 0 <= chains.fresh <= 1:
             raise ValueError(f"langevin.fresh must be in [0, 1], got {chains.fresh}")
         if chains.buffer and chains.buffer < self.batch_size:
@@ -118,8 +111,7 @@ def main(config: TrainConfig) -> None:
 
 def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     dataset = data.load(config.data, "train")
-    per_epoch = config.batches(len(dataset), ranks)
-    total = config.epochs * per_epoch
+    feed = Feed(dataset, config, ranks)
     model = model_config(config, dataset)
     torch.manual_seed(config.seed)  # of the initial weights
     energy = model.build()
@@ -129,19 +121,9 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
         energy.residual.load_state_dict(teacher.state_dict())
     directory = Path(config.output) / config.name
     checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
-    learner = Learner(energy, config, checkpoint, ranks, total)
-    x_all, y_all = dataset.x.to(ranks.device), dataset.y.to(ranks.device)
-
-    def batch(step: int) -> tuple[Tensor, Tensor, torch.Generator]:
-        """The whole batch's x_0 and y, and what the rest is drawn from: the same on every rank."""
-        rng = train.generator(config.seed, step, ranks.device)
-        picked = data.batch_indices(len(dataset), config.batch_size, per_epoch, config.seed, step)
-        picked = picked.to(ranks.device)
-        return data.augmented(data.normalise(x_all[picked]), config.augment, rng), y_all[picked], rng
-
-    if ranks.first:
-        tqdm.write(f"{directory}: {len(dataset)} images {model.shape}, {learner.parameters}, {total} steps")
-    RECIPES[config.recipe](config, model, learner, ranks, batch, teacher)
+    learner = Learner(energy, config, checkpoint, ranks, feed.total)
+    learner.introduce(dataset)
+    RECIPES[config.recipe](config, model, learner, ranks, feed, teacher)
     learner.bar.close()
     if ranks.first:
         sigma = READ_SIGMA if config.recipe == "score_matching" else 1.0
@@ -150,15 +132,13 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
 
 # ---- recipes -----------------------------------------------------------------------------------------------
 
-Batch = Callable[[int], tuple[Tensor, Tensor, torch.Generator]]
-
 
 def score_matching(
     config: TrainConfig,
     model: run.ModelConfig,
     learner: Learner,
     ranks: train.Ranks,
-    batch: Batch,
+    feed: Feed,
     teacher: nn.Module | None,
 ) -> None:
     """Teach the denoiser that is in the energy; the gradient goes through the gradient."""
@@ -167,21 +147,16 @@ def score_matching(
     teacher = teacher.to(ranks.device, memory_format=torch.channels_last) if teacher else None
     no_class = len(model.classes)
     for step in range(learner.start, learner.total):
-        x_0, y, rng = batch(step)
-        eps = torch.randn(x_0.shape, generator=rng, device=x_0.device)
-        u = torch.rand(len(x_0), generator=rng, device=x_0.device)
-        sigma = training_sigmas(u, config.p_mean, config.p_std)
-        dropped = torch.rand(len(x_0), generator=rng, device=x_0.device) < config.label_dropout
-        y = torch.where(dropped, no_class, y) if no_class else torch.zeros_like(y)
-        mine = [ranks.mine(part) for part in (x_0, sigma, y, eps)]
+        whole, rng = feed.noised(step, config, no_class)
         train.seed_dropout(config.seed, step, ranks.rank)
         with autocast():
-            loss = denoising_loss(parallel, *mine, model.std, teacher).mean()
+            loss = denoising_loss(parallel, *map(ranks.mine, whole), model.std, teacher).mean()
         values = learner.step(step, loss)
 
         if learner.looks(step):
+            x_0 = whole.x_0
             noisy = x_0 + READ_SIGMA * torch.randn(x_0.shape, generator=rng, device=x_0.device)
-            nobody = torch.full_like(y, no_class)
+            nobody = torch.full_like(whole.y, no_class)
             with torch.no_grad():
                 denoised = EnergyDenoiser(learner.ema)(noisy, level(READ_SIGMA, noisy), nobody)
             values |= diagnostics(learner.ema, READ_SIGMA, no_class, x_0, denoised, rng)
@@ -194,7 +169,7 @@ def contrastive(
     model: run.ModelConfig,
     learner: Learner,
     ranks: train.Ranks,
-    batch: Batch,
+    feed: Feed,
     teacher: nn.Module | None,
 ) -> None:
     """Lower the energy of data, raise that of where Langevin chains go."""
@@ -207,7 +182,7 @@ def contrastive(
     if learner.state:
         buffer.x.copy_(learner.state["buffer"])
     for step in range(learner.start, learner.total):
-        x_0, _, rng = batch(step)
+        x_0, _, rng = feed.images(step)
         x_0 = x_0 + config.data_noise * torch.randn(x_0.shape, generator=rng, device=x_0.device)
         fresh = chains.fresh if chains.buffer else 1.0
         chosen, start = buffer.take(len(x_0), fresh, rng)
