@@ -20,13 +20,11 @@ where chains end. The dot is the chain, the line its way, projected. Each has it
 is read without a class. An energy without noise levels has none: they would leave [-1, 1], where it learnt.
 """
 
-import json
 import sys
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -40,19 +38,23 @@ from tqdm import tqdm
 
 from genserve import data, images, run, train
 from genserve.diffusion import Query
-from genserve.draw import draw, fair_classes, served, setting
+from genserve.draw import served, setting
 from genserve.export import serving_of, tuned_in, walk_of
-from genserve.measure import metrics
-from genserve.measure.classifier import features_of
-from genserve.measure.records import digest
-from genserve.measure.reference import Reference, classifier_for
+from genserve.forward import PRECISIONS, precision_for
+from genserve.measure.curve import HELD_OUT, Curve, lines
+from genserve.measure.reference import classifier_for
 from genserve.schedules import SCHEDULES, levels
 from genserve.train import help_formatter
 from genserve.trajectory import caption, moments, plane, shown, slopes, trajectory
 
-SAMPLERS = {"DDIM": "ddim:{0}", "DDIM, eta 1": "ddim:{0}:eta=1", "Heun": "heun:{1}", "DPM++": "dpmpp_2m:{0}"}
-HELD_OUT, WEIGHTS = "held-out images", "weights.safetensors"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe & Ito: every eye tells them apart
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "black",
+)  # Okabe & Ito: every eye tells them apart
 DPI = 150
 STYLE = {"font.size": 11, "axes.titlesize": 11, "lines.linewidth": 2}
 STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
@@ -74,6 +76,7 @@ class FigureConfig:
         classifier: run directory of the classifier whose features quality compares; the one that fits.
         data: where its data set is; as the classifier says. Without, held-out images are more than n.
         device: auto, cpu or cuda.
+        precision: of the network that quality measures: auto (bf16 where the hardware has it), bf16 or fp32.
     """
 
     figures: tuple[str, ...]
@@ -87,6 +90,11 @@ class FigureConfig:
     classifier: Path | None = None
     data: Path | None = None
     device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("auto", *PRECISIONS):
+            raise ValueError(f"precision must be auto, {' or '.join(PRECISIONS)}, got {self.precision!r}")
 
 
 class Subject:
@@ -178,45 +186,28 @@ def schedules(subject: Subject) -> Figure:
 def quality(subject: Subject) -> Figure:
     """How many evaluations does a sampler need?"""
     config, model = subject.config, subject.model
+    curve = Curve(
+        directory=config.run,
+        classifier=config.classifier or classifier_for(model.shape, model.classes, Path("weights")),
+        root=config.data,
+        n=config.n,
+        seed=config.seed,
+        precision=precision_for(subject.device) if config.precision == "auto" else config.precision,
+        device=subject.device,
+    )
+    compared = lines(serving_of(config.run), config.evaluations)
     path = config.output_dir / f"{config.run.name}-quality.json"
-    classifier = config.classifier or classifier_for(model.shape, model.classes, Path("weights"))
-    used = {"weights": digest(config.run / WEIGHTS), "classifier": digest(classifier / WEIGHTS)}
-    key: dict[str, Any] = {"n": config.n, "seed": config.seed} | used
-    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
-    here = {row["setting"]: row for row in rows if key.items() <= row.items()}
-    steps = [(nfe, (nfe + 1) // 2) for nfe in config.evaluations]  # Heun's are half as many
-    lines = {name: [text.format(*n) for n in steps] for name, text in SAMPLERS.items()}
-    missing = tuple(text for line in lines.values() for text in line if text not in here)
-
-    def keep(name: str, found: dict[str, Any]) -> None:
-        here[name] = found | {"setting": name} | key
-        rows.append(here[name])
-        run.write_json(path, rows)
-
-    if missing:
-        reference = Reference(classifier, config.data, subject.device)
-
-        def measured(x: Tensor) -> dict[str, Any]:
-            features = metrics.moments(features_of(reference.classifier, x))
-            return {"frechet_distance": metrics.frechet_between(features, reference.stats.train)}
-
-        if HELD_OUT not in here:
-            held_out = [x for x, _ in reference.held_out(config.n).values()]  # the last are in fair shares
-            keep(HELD_OUT, measured(held_out[-1]) if held_out else reference.floor())
-        y = fair_classes(config.n, reference.stats.class_counts) * bool(model.classes)
-        for text in tqdm(missing, desc="settings"):
-            how, chunks = (
-                setting(text, model, subject.walk, subject.tuned),
-                partial(tqdm, desc=text, leave=False),
-            )
-            x = draw(subject.network, model, how, y, config.seed, chunks=chunks)
-            keep(text, {"nfe": how.nfe} | measured(x))
+    settings = [HELD_OUT, *chain(*compared.values())]
+    found = curve.rows(
+        path, tqdm(settings, desc="settings"), lambda text: partial(tqdm, desc=text, leave=False)
+    )
     fig, ax = plot("evaluations of the network", "Fréchet distance")
-    for (name, line), colour in zip(lines.items(), COLOURS, strict=False):
-        points = [(here[text]["nfe"], here[text]["frechet_distance"]) for text in dict.fromkeys(line)]
+    for (name, line), colour in zip(compared.items(), cycle(COLOURS), strict=False):
+        points = [(found[text]["nfe"], found[text]["frechet_distance"]) for text in line]
         ax.loglog(*zip(*points, strict=True), ".-", color=colour, label=name)
-    ax.axhline(here[HELD_OUT]["frechet_distance"], color="0.4", ls="--", lw=1.5, label=HELD_OUT)
-    ax.set_xticks(config.evaluations, [str(nfe) for nfe in config.evaluations])
+    ax.axhline(found[HELD_OUT]["frechet_distance"], color="0.4", ls="--", lw=1.5, label=HELD_OUT)
+    ticks = sorted({found[text]["nfe"] for name, line in compared.items() for text in line if name != "Heun"})
+    ax.set_xticks(ticks, [str(nfe) for nfe in ticks])
     ax.minorticks_off()
     ax.legend(frameon=False)
     return fig
@@ -239,8 +230,8 @@ def landscape(subject: Subject) -> Figure:
         ax.axis("off")
     left, right = bottom.subplots(1, 2)
     for ax, values in zip((left, right), slopes(subject.network, looks), strict=True):
-        for chain, colour in zip(values.T.numpy(), COLOURS, strict=False):
-            ax.plot(chain, color=colour)
+        for energies, colour in zip(values.T.numpy(), COLOURS, strict=False):
+            ax.plot(energies, color=colour)
         ax.plot(picked, values[picked, 0].numpy(), "o", color=COLOURS[0])
         ax.set(xlabel="step", xscale="symlog" if subject.plain else "linear")
     left.set(ylabel="energy")

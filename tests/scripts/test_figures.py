@@ -13,6 +13,7 @@ from program import imported
 
 from genserve import data, images, run
 from genserve.draw import draw, setting
+from genserve.measure import curve, metrics
 from genserve.noise import Streams
 
 PROGRAM = imported("scripts/figures.py")
@@ -114,29 +115,42 @@ class FakeReference:
         self.test = data.load(data.DataConfig(name="digits"), "test").x
         features = self.test.flatten(1).float() / 255
         self.classifier = None
-        self.stats = type(
-            "Stats", (), {"train": PROGRAM.metrics.moments(features), "class_counts": torch.ones(10)}
-        )
+        self.stats = type("Stats", (), {"train": metrics.moments(features), "class_counts": torch.ones(10)})
 
     def held_out(self, n: int) -> dict[str, Any]:
         return {"held-out images": (self.test[:n], None)}
 
 
+def test_quality_compares_what_a_run_is_served_with() -> None:
+    found = {"sampler": "dpmpp_2m", "eta": 0.7, "sigmas": [40.0, 3.0]}
+    guided = curve.lines({"sampler": "ddim", "steps": 9, "guidance": 3.0, "tuned": [found]}, [4, 9])
+    assert guided["Heun"] == ["heun:3:guidance=3", "heun:5:guidance=3"]  # 5 and 9 evaluations
+    assert guided["DPM++, eta 0.7"] == ["dpmpp_2m:4:eta=0.7:guidance=3", "dpmpp_2m:9:eta=0.7:guidance=3"]
+    assert guided["tuned"] == ["dpmpp_2m:2:schedule=tuned:eta=0.7:guidance=3"]
+    distilled = {
+        "sampler": "consistency",
+        "steps": 2,
+        "tuned": [found | {"sampler": "consistency", "eta": 0.0}],
+    }
+    assert curve.lines(distilled, [4]) == {"tuned": ["consistency:2:schedule=tuned"]}
+    assert "tuned" not in curve.lines({}, [4])
+
+
 def test_quality_is_not_measured_twice(
     diffusion: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(PROGRAM, "Reference", FakeReference)
-    monkeypatch.setattr(PROGRAM, "features_of", lambda _, x: x.flatten(1).float() / 255)
+    monkeypatch.setattr(curve, "Reference", FakeReference)
+    monkeypatch.setattr(curve, "features_of", lambda _, x: x.flatten(1).float() / 255)
     drawn: list[int] = []
 
     def counted(*args: Any, **more: Any) -> torch.Tensor:
         drawn.append(args[2].nfe)
         return draw(*args, **more)
 
-    monkeypatch.setattr(PROGRAM, "draw", counted)
+    monkeypatch.setattr(curve, "draw", counted)
     flags = ["quality", "--n", "200", "--classifier", str(plain)]
     figure(diffusion, tmp_path, *flags, "--evaluations", "[3,5]")
-    assert drawn == [3, 5, 3, 5, 3, 5, 3, 5]
+    assert drawn == [3, 5] * 5
     picture, path = tmp_path / "diffusion-quality.png", tmp_path / "diffusion-quality.json"
     before = picture.read_bytes(), path.read_bytes()
     rows = json.loads(before[1])
@@ -145,8 +159,8 @@ def test_quality_is_not_measured_twice(
     picture.unlink()
     figure(diffusion, tmp_path, *flags, "--evaluations", "[3,5]")
     assert (picture.read_bytes(), path.read_bytes()) == before
-    assert len(drawn) == 8
+    assert len(drawn) == 10
     figure(diffusion, tmp_path, *flags, "--evaluations", "[3,5,7]")
-    assert drawn[8:] == [7, 7, 7, 7]
+    assert drawn[10:] == [7] * 5
     figure(diffusion, tmp_path, *flags, "--evaluations", "[3]", "--seed", "1")
-    assert drawn[12:] == [3, 3, 3, 3]
+    assert drawn[15:] == [3] * 5

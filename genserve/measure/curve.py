@@ -1,0 +1,121 @@
+"""How good a model is at how many evaluations: a Frechet distance for each sampler and number of steps."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genserve import run
+from genserve.data import Progress
+from genserve.draw import draw, fair_classes, served, setting
+from genserve.export import serving_of, tuned_in, walk_of
+from genserve.forward import PRECISIONS
+from genserve.measure import metrics
+from genserve.measure.classifier import features_of
+from genserve.measure.records import digest
+from genserve.measure.reference import Reference
+
+SAMPLERS = {
+    "DDIM": "ddim:{0}",
+    "DDIM, eta 1": "ddim:{0}:eta=1",
+    "Heun": "heun:{1}",
+    "DPM++": "dpmpp_2m:{0}",
+    "DPM++, eta 0.7": "dpmpp_2m:{0}:eta=0.7",
+}
+HELD_OUT = "held-out images"
+
+Row = dict[str, Any]  # setting, nfe, frechet_distance, and what they depend on
+
+
+def lines(serving: Mapping[str, Any], evaluations: Iterable[int]) -> dict[str, list[str]]:
+    """Return the settings to compare, a list for each sampler, with the guidance that the run is served with.
+
+    Args:
+        serving: of a run's serving.json.
+        evaluations: of the network, without guidance; Heun takes the odd number above an even one.
+    """
+    found = {"tuned": [served({**serving, "steps": way.steps}) for way in tuned_in(serving)]}
+    if serving.get("sampler") != "consistency":
+        guidance = serving.get("guidance", 1)
+        said = f":guidance={guidance:g}" if guidance != 1 else ""
+        steps = [(nfe, nfe // 2 + 1) for nfe in evaluations]  # Heun evaluates 2 n - 1 times
+        named = {name: [text.format(*n) + said for n in steps] for name, text in SAMPLERS.items()}
+        found = named | found
+    return {name: line for name, line in found.items() if line}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Measured settings of one run.
+
+    Args:
+        directory: of the run.
+        classifier: run directory of the classifier whose features are compared.
+        root: where its data set is; as the classifier says. Without, held-out images are more than n.
+        n: images of each setting.
+        precision: of the network, fp32 or bf16.
+    """
+
+    directory: Path
+    classifier: Path
+    root: Path | None
+    n: int
+    seed: int
+    precision: str
+    device: torch.device
+
+    @property
+    def key(self) -> Row:
+        """What a row depends on besides its setting."""
+        weights = {
+            name: digest(where / "weights.safetensors")
+            for name, where in (("weights", self.directory), ("classifier", self.classifier))
+        }
+        return {"n": self.n, "seed": self.seed, "precision": self.precision} | weights
+
+    @cached_property
+    def reference(self) -> Reference:
+        return Reference(self.classifier, self.root, self.device)
+
+    @cached_property
+    def network(self) -> torch.nn.Module:
+        network = run.load_model(self.directory).to(self.device, PRECISIONS[self.precision])
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def rows(self, path: Path, settings: Iterable[str], progress: Progress) -> dict[str, Row]:
+        """Return a row for each setting: what the file has, the rest measured and written to it at once.
+
+        Args:
+            path: a JSON list of rows; those of other keys stay in it.
+            settings: as `draw.setting` reads them, or HELD_OUT, real images in as many.
+        """
+        kept: list[Row] = json.loads(path.read_text()) if path.is_file() else []
+        found = {row["setting"]: row for row in kept if self.key.items() <= row.items()}
+        for text in settings:
+            if text not in found:
+                measured = self._held_out() if text == HELD_OUT else self._drawn(text, progress)
+                found[text] = measured | {"setting": text} | self.key
+                kept.append(found[text])
+                run.write_json(path, kept)
+        return found
+
+    def _held_out(self) -> Row:
+        images = [x for x, _ in self.reference.held_out(self.n).values()]  # the last are in fair shares
+        return self._distance(images[-1]) if images else dict(self.reference.floor())
+
+    def _drawn(self, text: str, progress: Progress) -> Row:
+        model = run.model_config(self.directory)
+        walk = walk_of(self.directory) if model.family == "energy" else None
+        how = setting(text, model, walk, tuned_in(serving_of(self.directory)))
+        y = fair_classes(self.n, self.reference.stats.class_counts) * bool(model.classes)
+        x = draw(self.network, model, how, y, self.seed, chunks=progress(text))
+        return {"nfe": how.nfe} | self._distance(x)
+
+    def _distance(self, x: Tensor) -> Row:
+        features = metrics.moments(features_of(self.reference.classifier, x))
+        return {"frechet_distance": metrics.frechet_between(features, self.reference.stats.train)}
