@@ -193,6 +193,16 @@ def guided(sampler: Sampler, guidance: float, no_class: int) -> Sampler:
         return x_0
 
 
+def guided_model(model: Model, guidance: float, no_class: int) -> Model:
+    """Return the model that `guided` samplers see: D_w, for whom one answer is to be learnt from."""
+
+    def once(query: Query) -> Sampler:
+        answer: Tensor = yield query
+        return answer
+
+    return lambda x, sigma, y: run(guided(once(Query(x, sigma, y)), guidance, no_class), model)
+
+
 def watched(sampler: Sampler, see: See) -> Sampler:
     """The same sampler; `see` is shown every query with its answer. Watch inside guidance, not around it."""
     try:

@@ -20,6 +20,7 @@ from genserve.diffusion import (
     dpmpp_2m,
     evaluations,
     guided,
+    guided_model,
     heun,
     run,
     sampler_named,
@@ -242,8 +243,13 @@ def test_guidance_1_is_the_class_and_guidance_0_is_no_class(name: str):
 def test_guidance_between_gaussians_is_a_gaussian_further_out(guidance: float):
     """D_w is linear in the means, so it is the exact denoiser of N(m + w (MEAN - m), STD^2)."""
     sampler = guided(heun(STARTS, karras(400), NO_CLASS), guidance, no_class=1)
-    exact = ode(STARTS, 80, 0, mean=-0.5 + guidance * (MEAN + 0.5))
+    mean = -0.5 + guidance * (MEAN + 0.5)
+    exact = ode(STARTS, 80, 0, mean=mean)
     assert (run(sampler, two_gaussians) - exact).abs().max() < 1e-3 * STD
+    model = guided_model(two_gaussians, guidance, no_class=1)
+    sigma = torch.tensor([0.1, 2.0, 40.0], dtype=STARTS.dtype)
+    posterior = mean + STD**2 / (STD**2 + sigma**2) * (STARTS - mean)
+    torch.testing.assert_close(model(STARTS, sigma, NO_CLASS), posterior, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

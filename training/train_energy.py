@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from genserve import data, run, train
 from genserve.contrastive import ChainConfig, ReplayBuffer, contrastive_loss, walk
 from genserve.diagnosis import chain_grid, diagnostics, sample_grid, write_energies
-from genserve.diffusion import denoising_loss, level
+from genserve.diffusion import Model, denoising_loss, guided_model, level
 from genserve.energy import EnergyDenoiser
 from genserve.learner import DenoiserConfig, Feed, Learner, launch, taught_by
 from genserve.unet import UNetConfig
@@ -42,6 +42,8 @@ class TrainConfig(DenoiserConfig):
         sigma_min, sigma_max: the noise levels between which the model will be sampled.
         teacher: run directory of a diffusion model of the same net: start from its weights and match its
             answers instead of clean images.
+        teacher_guidance: weight of the class in the teacher's answers: an energy so taught draws like a
+            guided model without the second evaluation, and is that of the sharpened distribution.
         channels: of the convolutions of contrastive.
         langevin: the chains of contrastive.
         alpha: weight of the squared energies of contrastive.
@@ -58,6 +60,7 @@ class TrainConfig(DenoiserConfig):
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     teacher: str | None = None
+    teacher_guidance: float = 1.0
     channels: tuple[int, ...] = (32, 64, 128, 128)
     langevin: ChainConfig = field(default_factory=ChainConfig)
     alpha: float = 0.1
@@ -70,6 +73,8 @@ class TrainConfig(DenoiserConfig):
             raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}")
         if self.teacher is not None and self.recipe != "score_matching":
             raise ValueError("teacher is of the recipe score_matching alone")
+        if self.teacher_guidance != 1 and not (self.teacher and self.conditional):
+            raise ValueError("teacher_guidance needs a teacher and classes")
         chains = self.langevin
         for name, value in (
             ("energy_limit", self.energy_limit),
@@ -144,13 +149,16 @@ def score_matching(
     """Teach the denoiser that is in the energy; the gradient goes through the gradient."""
     parallel = ranks.wrap(EnergyDenoiser(learner.model))
     autocast = train.precision_of(config.precision, ranks.device)
-    teacher = teacher.to(ranks.device, memory_format=torch.channels_last) if teacher else None
     no_class = len(model.classes)
+    teacher = teacher.to(ranks.device, memory_format=torch.channels_last) if teacher else None
+    wanted: Model | None = teacher
+    if teacher and config.teacher_guidance != 1:
+        wanted = guided_model(teacher, config.teacher_guidance, no_class)
     for step in range(learner.start, learner.total):
         whole, rng = feed.noised(step, config, no_class)
         train.seed_dropout(config.seed, step, ranks.rank)
         with autocast():
-            loss = denoising_loss(parallel, *map(ranks.mine, whole), model.std, teacher).mean()
+            loss = denoising_loss(parallel, *map(ranks.mine, whole), model.std, wanted).mean()
         values = learner.step(step, loss)
 
         if learner.looks(step):

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,16 @@ def test_a_taught_energy_starts_as_its_teacher(fit: Any, teacher: Path, tmp_path
         torch.testing.assert_close(taught[f"residual.{name}"], value, rtol=0, atol=1e-6)
 
 
+def test_a_guided_teacher_teaches_something_else(fit: Any, teacher: Path, tmp_path: Path):
+    shutil.copytree(teacher, tmp_path / "teacher")  # which after one step answers alike for every class
+    path = tmp_path / "teacher/weights.safetensors"
+    rough = {k: v + 0.05 * torch.randn_like(v) for k, v in safetensors.torch.load_file(path).items()}
+    run.write_weights(path, rough)
+    few = {"teacher": str(tmp_path / "teacher"), "epochs": 1, "max_batches_per_epoch": 2}
+    plain, guided = (fit(tmp_path / str(w), "score_matching", teacher_guidance=w, **few) for w in (1.0, 3.0))
+    assert any(not value.equal(guided[name]) for name, value in plain.items())
+
+
 def test_a_teacher_of_other_images_is_refused(fit: Any, teacher: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=r"teacher .* has shape"):
         fit(tmp_path, "score_matching", teacher=str(ROOT / "weights/diffusion-mnist"))
@@ -205,6 +216,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"langevin": {"fresh": 2.0}}, "langevin.fresh"),
         ({"langevin": {"step_size": 0.0}}, "langevin.step_size must be above 0"),
         ({"p_std": 0.0}, "p_std must be above 0"),
+        ({"teacher_guidance": 2.0}, "teacher_guidance needs a teacher and classes"),
     ],
 )
 def test_what_is_wrong_is_named(settings: dict[str, Any], named: str):
