@@ -1,4 +1,4 @@
-"""What a client may ask of a model that draws; docs/api.md is made from this and from api_energy.py."""
+"""What a client may ask of any model that draws; docs/api.md is made from this and its two neighbours."""
 
 import math
 import secrets
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import Self
 
-from genserve.diffusion import SAMPLERS, TAKE_ETA, evaluations
+from genserve.diffusion import TAKE_ETA
 from genserve.export import Spec
 from genserve.fields import SAMPLES_MAX, BadRequest, Count, Label, Watching, field
 from genserve.noise import SEED_MAX, drawn_classes
@@ -237,65 +237,6 @@ class PictureRequest(BaseModel, ABC):
         """Refuse every field beside a task that has no use for any."""
         if beside := sorted(self.model_fields_set - {"task"}):
             raise BadRequest(beside[0], f"means nothing to the task {task}", "no other field")
-
-
-class DiffusionRequest(PictureRequest):
-    """One answer of a diffusion model: pictures, or a description of the model."""
-
-    task: Literal["sample", "describe"] = field(
-        "sample", "sample, describe", "`describe` answers with what the model is and what its defaults are"
-    )
-    sampler: Literal["ddim", "ddpm", "heun", "dpmpp_2m", "consistency"] | None = field(
-        None,
-        ", ".join(SAMPLERS),
-        "the model's best where not given; `consistency` is for models distilled to few evaluations",
-    )
-    guidance: float | None = field(
-        None,
-        "0 to 20",
-        "weight of the class: 1 is the model itself, more is more typical",
-        ge=0,
-        le=20,
-    )
-
-    def resolved(self, spec: Spec) -> Self:
-        if self.task != "sample":
-            self._only_task(self.task)
-        filled = self._common(spec)
-        n = filled.get("num_samples", self.num_samples)
-        filled["label"] = label = self._labels(spec, filled["seed"], n, draw=True)
-        if label is None and self.guidance not in (None, 1):
-            raise BadRequest("guidance", "guidance pulls toward a class, and there is none", "1, or a label")
-        usual = spec.guidance if label else 1.0
-        filled["guidance"] = usual if self.guidance is None else self.guidance
-        tuned = self._tuned(spec)
-        filled["sampler"] = sampler = self.sampler or (tuned or spec).sampler
-        filled |= self._levels(spec, sampler, spec.sigma_max, spec.steps, tuned)
-        request = self.model_copy(update=filled)
-        request._check_work(request.evaluations)
-        request._check_size(spec)
-        return request
-
-    @property
-    def cost(self) -> int:
-        return 2 if self.guidance != 1 else 1
-
-    @property
-    def evaluations(self) -> int:
-        if self.sampler is None or self.steps is None:
-            raise ValueError("resolve the request first")
-        return evaluations(self.sampler, self.steps) * self.cost
-
-    def settings(self, spec: Spec) -> dict[str, Any]:
-        return {
-            "model": spec.name,
-            "weights": spec.weights,
-            "sampler": self.sampler,
-            "steps": self.steps,
-            "schedule": self.schedule,
-            "eta": self.eta,
-            "guidance": self.guidance,
-        }
 
 
 def _class(value: int | str, spec: Spec) -> int:

@@ -2,7 +2,7 @@
 
 import torch
 
-from genserve.api import DiffusionRequest
+from genserve.api_diffusion import DiffusionRequest
 from genserve.diffusion import Sampler, See, guided, sampler_named, watched
 from genserve.noise import Streams
 from genserve.replies import Notes

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from genserve.api import PIXELS_MAX, WORK_MAX, DiffusionRequest, PictureRequest
+from genserve.api import PIXELS_MAX, WORK_MAX, PictureRequest
+from genserve.api_diffusion import DiffusionRequest
 from genserve.api_energy import EnergyRequest
 from genserve.fields import BadRequest, parse
 
 TARGET = Path(__file__).parent.parent / "docs" / "api.md"
 
-HEAD = """<!-- Made by scripts/api_docs.py from genserve/api.py and genserve/api_energy.py: edit there. -->
+HEAD = """<!-- Made by scripts/api_docs.py from genserve/api.py, api_diffusion.py and api_energy.py: edit there. -->
 # The API of a server
 
 Addresses: predictions on port 8080, management on 8081, metrics on 8082, all on loopback; in the container, predictions and

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from genserve.api import WORK_MAX, DiffusionRequest
+from genserve.api import WORK_MAX
+from genserve.api_diffusion import DiffusionRequest
 from genserve.export import Spec
 from genserve.fields import BadRequest, parse
 from genserve.schedules import Tuned
