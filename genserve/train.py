@@ -161,8 +161,6 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float, step: int) -> Non
     """Move the EMA toward the model. The decay warms up, so that the random start is soon forgotten."""
     decay = min(decay, 1 - 1 / (1 + 0.1 * (step + 1)))
     torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
-    for kept, now in zip(ema.buffers(), model.buffers(), strict=True):  # BatchNorm's means follow at once
-        kept.copy_(now)
 
 
 def precision_of(name: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:

@@ -18,12 +18,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from genserve import data, train
 from genserve.data import AugmentConfig, DataConfig
 from genserve.measure import metrics
 from genserve.measure.classifier import Classifier, ClassifierConfig, Whitening, features_of, write_stats
+
+STATISTICS = 8  # batches that BatchNorm's means and variances are of, in the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +181,13 @@ def main(config: TrainConfig) -> None:
         optimizer.load_state_dict(state["optimizer"])
     autocast = train.precision_of(config.precision, device)
 
+    def images(step: int) -> tuple[Tensor, Tensor]:
+        """The images of a step, augmented, and their classes."""
+        picked = data.batch_indices(len(dataset), config.batch_size, per_epoch, config.seed, step).to(device)
+        rng = train.generator(config.seed, step, device)
+        x = data.augmented(data.normalise(x_all[picked]), config.augment, rng)
+        return (x if config.warp == WarpConfig() else warped(x, config.warp, rng)), y_all[picked]
+
     parameters = sum(p.numel() for p in classifier.parameters())
     tqdm.write(f"{directory}: {len(dataset)} images {model.shape}, {parameters / 1e6:.2f} M parameters")
     bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
@@ -186,15 +196,9 @@ def main(config: TrainConfig) -> None:
         lr = train.learning_rate(step, total, config.warmup, config.lr)
         for group in optimizer.param_groups:
             group["lr"] = lr * group["faster"]
-        picked = data.batch_indices(len(dataset), config.batch_size, per_epoch, config.seed, step).to(device)
-        rng = train.generator(config.seed, step, device)
-        x = data.augmented(data.normalise(x_all[picked]), config.augment, rng)
-        if config.warp != WarpConfig():
-            x = warped(x, config.warp, rng)
+        x, y = images(step)
         with autocast():
-            loss = F.cross_entropy(
-                classifier(x).float(), y_all[picked], label_smoothing=config.label_smoothing
-            )
+            loss = F.cross_entropy(classifier(x).float(), y, label_smoothing=config.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -207,6 +211,8 @@ def main(config: TrainConfig) -> None:
             mean_loss = losses.item() / per_epoch
             if not math.isfinite(mean_loss):
                 raise FloatingPointError(f"loss {mean_loss} at step {done}: try --lr below {config.lr}")
+            # the averaged weights want statistics of their own: with those of the latest weights they err
+            update_bn((images(step - k)[0] for k in range(min(STATISTICS, per_epoch))), ema)
             with autocast():
                 logits = ema.logits(features_of(ema, held_out.x).to(device))
             accuracy = metrics.accuracy(logits.cpu(), held_out.y)

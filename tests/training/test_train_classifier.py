@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 
-from genserve import train
+from genserve import data, train
 from genserve.data import DataConfig
-from genserve.measure.classifier import Classifier
+from genserve.measure.classifier import Classifier, load_classifier
 
 PROGRAM = runpy.run_path(str(Path(__file__).parents[2] / "training/train_classifier.py"))
 
@@ -77,6 +78,19 @@ def test_augmentation_moves_each_image_by_its_own_amount_and_nothing_at_0() -> N
     torch.testing.assert_close(moved.sum((1, 2, 3)), torch.ones(50))
     assert at.abs().max() <= 2
     assert at.std().item() == pytest.approx(2 / 3**0.5, rel=0.25)  # uniform in -2 to 2
+
+
+def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
+    """What BatchNorm subtracts is the mean of what the averaged convolution before it answers."""
+    fit(tmp_path, POOLED)
+    classifier = load_classifier(tmp_path / "classifier")
+    stem, _, block = classifier.body[:3]
+    config = DataConfig(name="digits")
+    digits = data.load(config, "train")
+    picked = torch.cat([data.batch_indices(len(digits), 32, 10, 0, step) for step in range(22, 30)])
+    h = block[1](block[0](F.silu(stem(data.normalise(digits.x[picked])))))
+    assert block[2].num_batches_tracked == PROGRAM["STATISTICS"] == 8
+    torch.testing.assert_close(block[2].running_mean, h.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
 
 
 def test_biases_of_norms_learn_faster_and_decay_as_much() -> None:
