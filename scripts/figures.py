@@ -205,7 +205,9 @@ def quality(subject: Subject) -> Figure:
     for (name, line), colour in zip(compared.items(), cycle(COLOURS), strict=False):
         points = [(found[text]["nfe"], found[text]["frechet_distance"]) for text in line]
         ax.loglog(*zip(*points, strict=True), ".-", color=colour, label=name)
-    ax.axhline(found[HELD_OUT]["frechet_distance"], color="0.4", ls="--", lw=1.5, label=HELD_OUT)
+    floor = found[HELD_OUT]["frechet_distance"]
+    ax.axhline(floor, color="0.4", ls="--", lw=1.5, label=HELD_OUT)
+    ax.set_ylim(bottom=0.8 * min(floor, *(row["frechet_distance"] for row in found.values())))
     ticks = sorted({found[text]["nfe"] for name, line in compared.items() for text in line if name != "Heun"})
     ax.set_xticks(ticks, [str(nfe) for nfe in ticks])
     ax.minorticks_off()
