@@ -5,14 +5,14 @@ import secrets
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 from typing_extensions import Self
 
-from genserve.diffusion import TAKE_ETA
 from genserve.export import Spec
 from genserve.fields import SAMPLES_MAX, BadRequest, Count, Label, Watching, field
 from genserve.noise import SEED_MAX, drawn_classes
-from genserve.schedules import SCHEDULES, Tuned, levels
+from genserve.schedules import SCHEDULES
+from genserve.settings import BadSetting, Setting, filled
 
 NO_CLASS = "none"  # as a label
 # values in one answer; the host takes minutes over a batch of answers of tens of megabytes
@@ -30,6 +30,7 @@ class PictureRequest(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    _setting: Setting | None = PrivateAttr(None)
     task: str | None
     sampler: str | None
 
@@ -112,6 +113,17 @@ class PictureRequest(BaseModel, ABC):
         """
 
     @property
+    def setting(self) -> Setting:
+        """How the images of a resolved request are drawn.
+
+        Raises:
+            ValueError: the request is not resolved, or draws nothing.
+        """
+        if self._setting is None:
+            raise ValueError("resolve the request first")
+        return self._setting
+
+    @property
     @abstractmethod
     def evaluations(self) -> int:
         """How often each image will be evaluated; of a resolved request.
@@ -167,32 +179,11 @@ class PictureRequest(BaseModel, ABC):
             raise BadRequest(min(watching), "only a stream has frames", "with stream=true or stream=jsonl")
         return filled
 
-    def _tuned(self, spec: Spec) -> Tuned | None:
-        """Return what was found for so many steps: where `tuned` is asked for, or nothing but the steps."""
-        open_ = self.sampler is None and self.schedule is None and self.eta is None
-        return spec.tuned_for(self.steps or spec.steps) if open_ or self.schedule == "tuned" else None
-
-    def _levels(
-        self, spec: Spec, sampler: str, sigma_max: float, usual_steps: int, tuned: Tuned | None = None
-    ) -> dict[str, Any]:
-        """Return the steps, schedule and eta of a sampler that goes from level to level.
-
-        Raises:
-            BadRequest: there are no such levels, or the sampler takes no eta.
-        """
-        if sampler not in TAKE_ETA and self.eta is not None:
-            raise BadRequest("eta", f"{sampler} takes no eta", f"only with sampler {' or '.join(TAKE_ETA)}")
-        schedule = self.schedule or ("tuned" if tuned else spec.schedule)
-        steps = self.steps or usual_steps
-        try:
-            levels(schedule, steps, spec.sigma_min, sigma_max, spec.tuned)
-        except ValueError as error:
-            raise BadRequest(
-                "steps", str(error), f"other steps, or another schedule than {schedule}"
-            ) from error
-        usual = (tuned or spec).eta if self.sampler is None else 0.0
-        eta = usual if sampler in TAKE_ETA and self.eta is None else self.eta
-        return {"schedule": schedule, "steps": steps, "eta": eta}
+    def _with(self, filled: dict[str, Any], setting: Setting | None) -> Self:
+        """Return the request with its open fields filled in, and how its images are drawn."""
+        request = self.model_copy(update=filled)
+        request._setting = setting
+        return request
 
     def _labels(self, spec: Spec, seed: int, n: int, draw: bool) -> list[int] | None:
         """Return the class of each image, or none for the model without any."""
@@ -237,6 +228,18 @@ class PictureRequest(BaseModel, ABC):
         """Refuse every field beside a task that has no use for any."""
         if beside := sorted(self.model_fields_set - {"task"}):
             raise BadRequest(beside[0], f"means nothing to the task {task}", "no other field")
+
+
+def fitting(spec: Spec, **given: Any) -> Setting:
+    """Return the setting of what a request gives; what is none is what the model is served with.
+
+    Raises:
+        BadRequest: a field does not fit the model or another field.
+    """
+    try:
+        return filled(spec, **given)
+    except BadSetting as error:
+        raise BadRequest(error.field, error.message, error.allowed) from error
 
 
 def _class(value: int | str, spec: Spec) -> int:

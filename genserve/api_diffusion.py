@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from typing_extensions import Self
 
-from genserve.api import PictureRequest
-from genserve.diffusion import SAMPLERS, evaluations
+from genserve.api import PictureRequest, fitting
+from genserve.diffusion import SAMPLERS, TAKE_ETA
 from genserve.export import Spec
 from genserve.fields import BadRequest, field
 
@@ -39,10 +39,11 @@ class DiffusionRequest(PictureRequest):
             raise BadRequest("guidance", "guidance pulls toward a class, and there is none", "1, or a label")
         usual = spec.guidance if label else 1.0
         filled["guidance"] = usual if self.guidance is None else self.guidance
-        tuned = self._tuned(spec)
-        filled["sampler"] = sampler = self.sampler or (tuned or spec).sampler
-        filled |= self._levels(spec, sampler, spec.sigma_max, spec.steps, tuned)
-        request = self.model_copy(update=filled)
+        given = {name: getattr(self, name) for name in ("sampler", "steps", "schedule", "eta")}
+        setting = fitting(spec, **given, guidance=filled["guidance"])
+        filled |= {name: getattr(setting, name) for name in ("sampler", "steps", "schedule")}
+        filled["eta"] = setting.eta if setting.sampler in TAKE_ETA else None
+        request = self._with(filled, setting)
         request._check_work(request.evaluations)
         request._check_size(spec)
         return request
@@ -53,9 +54,7 @@ class DiffusionRequest(PictureRequest):
 
     @property
     def evaluations(self) -> int:
-        if self.sampler is None or self.steps is None:
-            raise ValueError("resolve the request first")
-        return evaluations(self.sampler, self.steps) * self.cost
+        return self.setting.nfe
 
     def settings(self, spec: Spec) -> dict[str, Any]:
         return {

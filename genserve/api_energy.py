@@ -1,18 +1,18 @@
 """What a client may ask of an energy. docs/api.md is made from this and genserve/api.py."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from genserve.api import PictureRequest
-from genserve.diffusion import SAMPLERS, evaluations
+from genserve.api import PictureRequest, fitting
+from genserve.diffusion import SAMPLERS, TAKE_ETA
 from genserve.export import Spec, Walk
 from genserve.fields import SAMPLES_MAX, BadRequest, Pictures, field
+from genserve.settings import WALKS, Setting
 from genserve.uploads import decoded
-
-WALKS = ("langevin", "mala")  # samplers that take the slope as it is
 
 
 class EnergyRequest(PictureRequest):
@@ -71,8 +71,19 @@ class EnergyRequest(PictureRequest):
         filled: dict[str, Any] = {"task": task} | self._common(spec) | self._uploaded(spec, task)
         n = filled.get("num_samples", self.num_samples)
         filled["label"] = self._labels(spec, filled["seed"], n, draw=task == "sample")
-        filled |= self._way(spec, task)
-        request = self.model_copy(update=filled)
+        sigma = self._sigma(spec, task)
+        setting = None
+        if task in ("score", "explain", "describe"):
+            self._refuse(f"{task} takes no step", "steps", "sampler", "step_size", "noise", "eta", "schedule")
+            self._refuse(f"{task} draws nothing and knows no class", "seed", "label")
+            filled |= {"sigma": sigma, "steps": 1, "seed": None}
+        else:
+            setting = self._setting_of(spec, task, sigma)
+            names = ("sampler", "steps", *(("step_size", "noise") if setting.sampler in WALKS else ()))
+            filled |= {"sigma": sigma} | {name: getattr(setting, name) for name in names}
+            filled["schedule"] = None if setting.one_level else setting.schedule
+            filled["eta"] = setting.eta if setting.sampler in TAKE_ETA else None
+        request = self._with(filled, setting)
         request._check_work(request.evaluations)
         request._check_size(spec)
         return request
@@ -109,54 +120,31 @@ class EnergyRequest(PictureRequest):
             "format": "json" if task == "score" else self.format,
         }
 
-    def _way(self, spec: Spec, task: str) -> dict[str, Any]:
-        """Return sampler, steps and noise levels of a task."""
-        walk, sigma = _walk(spec), self._sigma(spec, task)
-        if task in ("score", "explain"):
-            self._refuse(f"{task} takes no step", "steps", "sampler", "step_size", "noise", "eta", "schedule")
-            self._refuse(f"{task} draws nothing and knows no class", "seed", "label")
-            return {"sigma": sigma, "steps": 1, "seed": None}
-        tuned = self._tuned(spec) if task == "sample" else None
-        usual: str = (tuned or spec).sampler
-        allowed: tuple[str, ...] = ("langevin", *SAMPLERS)
-        if task == "refine" or walk.plain:
-            usual, allowed = "langevin", WALKS
-            if task == "restore":  # mala would move what the mask keeps
-                allowed = ("langevin",)
-        elif task == "restore":
-            usual, allowed = (spec.sampler if spec.sampler in SAMPLERS else "ddim"), SAMPLERS
-        sampler = self.sampler or usual
-        if sampler not in allowed:
-            why = "this model knows one noise level" if walk.plain else f"{task} takes other samplers"
-            raise BadRequest("sampler", why, ", ".join(allowed))
-        way = {"sampler": sampler, "sigma": sigma}
-        if sampler in WALKS:
-            return way | self._steps(spec, task, sampler)
-        self._refuse(f"{sampler} has none", "step_size", "noise")
-        noisy = task == "restore" and self.mask is None
-        top = sigma if noisy and sigma else spec.sigma_max
-        usual_steps = walk.restore_steps if task == "restore" else spec.steps
-        return way | self._levels(spec, sampler, top, usual_steps, tuned)
-
-    def _steps(self, spec: Spec, task: str, sampler: str) -> dict[str, Any]:
-        """Return the steps of a walk, at one noise level or from level to level."""
-        walk, refining = _walk(spec), task == "refine"
-        if sampler == "mala":
-            self._refuse("mala's noise follows from its step_size", "noise")
-        if task == "restore" and self.mask is None:
-            said = "this model knows one noise level, and so no noise to take away"
-            raise BadRequest("mask", said, "a mask")
-        noise = walk.noise_std if walk.plain or self.step_size is None else None
-        if refining and not walk.plain:
-            noise = 0.0
-        found: dict[str, Any] = {
-            "step_size": self.step_size or (walk.refine_step_size if refining else walk.step_size),
-            "noise": None if sampler == "mala" else noise if self.noise is None else self.noise,
-        }
-        if not refining and not walk.plain:
-            return found | self._levels(spec, sampler, spec.sigma_max, walk.steps)
-        self._refuse(f"{sampler} stays at one noise level", "eta", "schedule")
-        return found | {"steps": self.steps or (walk.refine_steps if refining else walk.steps)}
+    def _setting_of(self, spec: Spec, task: str, sigma: float | None) -> Setting:
+        """Return how a task's images are drawn: as the model's own are, but for what the task is about."""
+        walk = _walk(spec)
+        names = ("sampler", "steps", "schedule", "eta", "step_size", "noise")
+        given = {name: getattr(self, name) for name in names}
+        if task == "sample":
+            return fitting(spec, **given)
+        if task == "refine":  # a walk at one level, downhill unless the model knows only that
+            noise = walk.noise_std if walk.plain else 0.0
+            steps = {"step_size": walk.refine_step_size, "noise_std": noise, "plain": True}
+            return fitting(_drawn_by(spec, "langevin", walk.refine_steps, sigma, **steps), **given)
+        if walk.plain:
+            if self.mask is None:
+                why = "this model knows one noise level, and so no noise to take away"
+                raise BadRequest("mask", why, "a mask")
+            if self.sampler == "mala":
+                raise BadRequest("sampler", "mala would move what the mask keeps", "langevin")
+            return fitting(spec, **given)
+        if self.sampler in WALKS:
+            raise BadRequest("sampler", "restore takes other samplers", ", ".join(SAMPLERS))
+        usual = spec.sampler if spec.sampler in SAMPLERS else "ddim"
+        restoring = _drawn_by(spec, usual, walk.restore_steps)
+        if self.mask is None:  # tuned levels begin at pure noise
+            return fitting(replace(restoring, tuned=()), **given, sigma_max=sigma)
+        return fitting(restoring if self.schedule == "tuned" else replace(restoring, tuned=()), **given)
 
     def _sigma(self, spec: Spec, task: str) -> float | None:
         """Return the noise level of the task; none where it is drawn from the model's sigma_max."""
@@ -208,15 +196,8 @@ class EnergyRequest(PictureRequest):
 
     @property
     def evaluations(self) -> int:
-        if self.steps is None:
-            raise ValueError("resolve the request first")
-        if self.task in ("score", "explain"):
-            return 1
         readings = 2 if self.task == "refine" else 1
-        if self.sampler in SAMPLERS:
-            return evaluations(self.sampler, self.steps) + readings
-        extra = 0 if self.sampler == "langevin" and self.schedule is None else 1
-        return self.steps + extra + readings
+        return readings if self._setting is None else self.setting.nfe + readings
 
     def settings(self, spec: Spec) -> dict[str, Any]:
         names = ("task", "sampler", "steps", "schedule", "eta", "sigma", "step_size", "noise")
@@ -226,3 +207,10 @@ class EnergyRequest(PictureRequest):
 def _walk(spec: Spec) -> Walk:
     assert spec.walk is not None  # of an energy
     return spec.walk
+
+
+def _drawn_by(spec: Spec, sampler: str, steps: int, sigma: float | None = None, **walk: Any) -> Spec:
+    """Return a model that is served with this sampler, and at one noise level if one is given."""
+    eta = spec.eta if sampler in TAKE_ETA else 0.0
+    served = replace(spec, sampler=sampler, steps=steps, eta=eta, walk=replace(_walk(spec), **walk))
+    return served if sigma is None else replace(served, sigma_min=sigma, sigma_max=sigma)

@@ -11,7 +11,7 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,13 @@ FAMILIES = {"diffusion": SAMPLERS, "energy": ("langevin", *SAMPLERS)}  # and the
 class Walk:
     """How an energy is read and walked on: what a request gets that does not say otherwise.
 
-    Step sizes are in units of sigma**2, noise in units of sigma.
+    Step sizes are in units of sigma**2, noise in units of sigma. How many steps it draws in is Spec.steps.
     """
 
     plain: bool  # knows no noise levels, and is asked at sigma = 1
     read_sigma: float  # the level at which pictures are scored, refined and explained
     restore_sigma: float = 0.5  # how noisy a picture is taken to be
     restore_steps: int = 25
-    steps: int = 50
     step_size: float = 0.5
     noise_std: float | None = None  # none is what suits: see `annealed`, and `langevin` at one level
     gradient_max: float | None = None  # every component of the gradient is clamped to this
@@ -103,6 +102,11 @@ class Spec:
         return next((found for found in self.tuned if found.steps == steps), None)
 
 
+# what serving.json may say, and its `walk`
+SERVING = {"sampler", "eta", "schedule", "steps", "guidance", "tuned", "walk", "quality"}
+WALK = {one.name for one in fields(Walk)} - {"plain", "read_sigma", "energies"}
+
+
 def read_spec(path: Path) -> Spec:
     """Return model.json.
 
@@ -140,12 +144,28 @@ def export(directory: Path, out: Path) -> Spec:
         FileNotFoundError, ValueError: as `run.load_model`.
     """
     trained = run.load_model(directory)
+    spec = spec_of(directory)
+    out.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    with torchscript():
+        torch.jit.save(torch.jit.script(trained), buffer)
+    _without_debug(buffer, out / "model.pt")
+    run.write_json(out / "model.json", asdict(spec))
+    return spec
+
+
+def spec_of(directory: Path) -> Spec:
+    """Return the contract of a run: what it is, and what its serving.json says it is served with.
+
+    Raises:
+        FileNotFoundError, ValueError: as `run.model_config`, or serving.json says what nobody reads.
+    """
     model = run.model_config(directory)
     serving = serving_of(directory)
     serving["tuned"] = tuned_in(serving)
     if model.family == "energy":
         serving["walk"] = walk_of(directory)
-    spec = Spec(
+    return Spec(
         name=directory.name,
         family=model.family,
         shape=model.shape,
@@ -156,13 +176,6 @@ def export(directory: Path, out: Path) -> Spec:
         weights=hashlib.sha256((directory / "weights.safetensors").read_bytes()).hexdigest()[:12],
         **serving,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    with torchscript():
-        torch.jit.save(torch.jit.script(trained), buffer)
-    _without_debug(buffer, out / "model.pt")
-    run.write_json(out / "model.json", asdict(spec))
-    return spec
 
 
 def serving_of(directory: Path) -> dict[str, Any]:
@@ -178,7 +191,15 @@ def serving_of(directory: Path) -> dict[str, Any]:
         if model.energy == "plain":
             steps = run.read_config(directory)["train"]["langevin"]["final_steps"]
             usual = {"sampler": "langevin", "steps": steps}
-    return usual | (json.loads(path.read_text()) if path.is_file() else {})
+    serving = json.loads(path.read_text()) if path.is_file() else {}
+    for part, keys in (
+        (serving, SERVING),
+        (serving.get("walk", {}), WALK if model.family == "energy" else set()),
+    ):
+        if unknown := sorted(part.keys() - keys):
+            allowed = ", ".join(sorted(keys)) or "nothing"
+            raise ValueError(f"{path} says {unknown[0]!r}, which nobody reads there (allowed: {allowed})")
+    return usual | serving
 
 
 def walk_of(directory: Path) -> Walk:
@@ -200,11 +221,7 @@ def walk_of(directory: Path) -> Walk:
     if found["plain"]:
         chains = run.read_config(directory)["train"]["langevin"]
         found |= {name: chains[name] for name in ("step_size", "noise_std", "gradient_max")}
-        found |= {
-            "steps": chains["final_steps"],
-            "refine_step_size": chains["step_size"],
-            "restore_sigma": 1.0,
-        }
+        found |= {"refine_step_size": chains["step_size"], "restore_sigma": 1.0}
     return Walk(**found | serving_of(directory).get("walk", {}))
 
 
@@ -234,24 +251,31 @@ def _without_debug(source: io.BytesIO, path: Path) -> None:
 
 
 def load_model(
-    directory: Path, device: torch.device, dtype: torch.dtype = torch.float32
+    directory: Path, device: torch.device, dtype: torch.dtype = torch.float32, budget: int = 2
 ) -> tuple[Spec, Evaluate]:
-    """Return contract and model of an unpacked archive, to be called without gradients on `device`.
+    """Return contract and model of an unpacked archive, ready to be called without gradients on `device`.
 
     Frozen and in channels_last; a denoiser on a CPU with packed weights, which no gradient goes through.
     docs/benchmarks.md has what each is worth. An energy comes with its gradient.
 
     Args:
         dtype: of the network's weights, in which it computes; x, sigma and the answer stay float32.
+        budget: most images in one evaluation; no later evaluation of so many waits for anything.
     """
     spec = read_spec(directory / "model.json")
     with torchscript():
         loaded = torch.jit.load(str(directory / "model.pt"), map_location=device)
         loaded = loaded.eval().to(memory_format=torch.channels_last).to(dtype)
         frozen = torch.jit.freeze(loaded)
-    if spec.family == "energy":
-        return spec, partial(slope, frozen)
-    return spec, packed(frozen) if device.type == "cpu" else frozen
+    model: Evaluate = partial(slope, frozen)
+    if spec.family != "energy":
+        model = packed(frozen) if device.type == "cpu" else frozen
+    # TorchScript specialises itself on its first two calls, and the answer to the first differs in rounding
+    for n in (1, budget, 1, budget):
+        x, sigma = torch.zeros(n, *spec.shape, device=device), torch.ones(n, device=device)
+        with torch.no_grad():
+            model(x, sigma, torch.zeros(n, dtype=torch.long, device=device))
+    return spec, model
 
 
 if __name__ == "__main__":

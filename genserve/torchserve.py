@@ -109,7 +109,7 @@ class EngineHandler(ABC):
         lanes: int = 1,
         precision: str = "auto",
     ) -> None:
-        """Load model.pt and model.json, and evaluate a little, so that the first client does not wait for it.
+        """Load model.pt and model.json.
 
         Args:
             budget: most images in one evaluation.
@@ -122,12 +122,8 @@ class EngineHandler(ABC):
         self.precision = precision_for(device) if precision == "auto" else precision
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be auto or one of {', '.join(PRECISIONS)}, got {precision!r}")
-        self.spec, model = load_model(directory, device, PRECISIONS[self.precision])
+        self.spec, model = load_model(directory, device, PRECISIONS[self.precision], budget)
         self.device = device
-        for n in (1, budget, 1, budget):  # TorchScript specialises itself on its first two calls
-            x = torch.zeros(n, *self.spec.shape, device=device)
-            with torch.no_grad():
-                model(x, torch.ones(n, device=device), torch.zeros(n, dtype=torch.long, device=device))
         self.lanes = Lanes(model, lanes, budget)
         self.meter = Meter(self.lanes)
         self._open: dict[Hashable, Admitted] = {}

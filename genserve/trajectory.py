@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from genserve import images
 from genserve.diffusion import Query, level
-from genserve.draw import Setting, draw
+from genserve.draw import draw
 from genserve.energy import slope
+from genserve.export import Spec
 from genserve.run import ModelConfig
+from genserve.settings import Setting
 
 
 def trajectory(
-    model: nn.Module, config: ModelConfig, how: Setting, y: Tensor, seed: int = 0
+    model: nn.Module, config: ModelConfig | Spec, how: Setting, y: Tensor, seed: int = 0
 ) -> tuple[Tensor, list[Query]]:
     """Return images as `draw` does, (N, C, H, W) uint8, and where the sampler looked, from noise on.
 

@@ -3,10 +3,9 @@
 import torch
 
 from genserve.api_diffusion import DiffusionRequest
-from genserve.diffusion import Sampler, See, guided, sampler_named, watched
+from genserve.diffusion import Sampler, See
 from genserve.noise import Streams
 from genserve.replies import Notes
-from genserve.schedules import levels
 from genserve.torchserve import EngineHandler
 
 
@@ -19,9 +18,6 @@ class DiffusionHandler(EngineHandler):
         """Return the sampler of a resolved request; every image starts from its own stream of noise."""
         n, spec = request.num_samples, self.spec
         noise = Streams(request.seed, request.indices)
-        sigmas = levels(request.schedule, request.steps, spec.sigma_min, spec.sigma_max, spec.tuned)
-        x_t = sigmas[0].item() * noise(torch.empty(n, *spec.shape, device=self.device))
+        like = torch.empty(n, *spec.shape, device=self.device)
         y = torch.tensor(request.label or [spec.no_class] * n, device=self.device)
-        plain = sampler_named(request.sampler, x_t, sigmas, y, eta=request.eta or 0.0, noise=noise)
-        inner = watched(plain, see) if see else plain
-        return guided(inner, request.guidance, spec.no_class) if request.guidance != 1 else inner
+        return request.setting.build(noise, like, y, no_class=spec.no_class, see=see)

@@ -21,7 +21,7 @@ is read without a class. An energy without noise levels has none: they would lea
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, cycle
 from pathlib import Path
@@ -39,7 +39,7 @@ from tqdm import tqdm
 from genserve import data, images, run, train
 from genserve.diffusion import Query
 from genserve.draw import served, setting
-from genserve.export import serving_of, tuned_in, walk_of
+from genserve.export import serving_of, spec_of
 from genserve.forward import PRECISIONS, precision_for
 from genserve.measure.curve import HELD_OUT, Curve, lines
 from genserve.measure.reference import classifier_for
@@ -102,14 +102,12 @@ class Subject:
 
     def __init__(self, config: FigureConfig) -> None:
         self.config, self.model = config, run.model_config(config.run)
-        self.walk = walk_of(config.run) if self.model.family == "energy" else None
-        self.plain = self.walk is not None and self.walk.plain
+        self.spec = spec_of(config.run)
+        self.plain = self.spec.walk is not None and self.spec.walk.plain
         self.device = train.join_ranks(config.device).device
         self.network = run.load_model(config.run).to(self.device, memory_format=torch.channels_last)
-        self.tuned = tuned_in(serving_of(config.run))
-        self.how = setting(
-            config.setting or served(serving_of(config.run)), self.model, self.walk, self.tuned
-        )
+        self.tuned = self.spec.tuned
+        self.how = setting(config.setting or served(asdict(self.spec)), self.spec)
 
     def classes(self, n: int) -> Tensor:
         """Return the classes of n images, (n,)."""
@@ -267,7 +265,9 @@ MAKERS = {f.__name__: f for f in (denoising, animation, samples, schedules, qual
 def main(config: FigureConfig) -> None:
     """Draw what is wanted and say where it is."""
     subject = Subject(config)
-    lacks = {"landscape"} if subject.walk is None else {"schedules", "quality"} if subject.plain else set()
+    lacks = (
+        {"landscape"} if subject.spec.walk is None else {"schedules", "quality"} if subject.plain else set()
+    )
     wanted = [name for name in MAKERS if name not in lacks] if "all" in config.figures else config.figures
     if impossible := lacks & set(wanted):
         raise ValueError(f"this is nothing that {config.run} can show: {', '.join(sorted(impossible))}")

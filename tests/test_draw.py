@@ -8,19 +8,16 @@ from torch import Tensor, nn
 
 from genserve.diffusion import Denoiser
 from genserve.draw import draw, fair_classes, served, setting
-from genserve.export import Walk
-from genserve.run import ModelConfig
+from genserve.export import Spec, Walk
 from genserve.schedules import Tuned
 
-MODEL = ModelConfig(
+MODEL = Spec(
+    name="m",
     family="diffusion",
     shape=(1, 4, 4),
     classes=("dark", "light"),
-    mean=0.0,
-    std=0.5,
     sigma_min=0.002,
     sigma_max=40.0,
-    net={},
 )
 
 
@@ -39,7 +36,7 @@ class Towards(nn.Module):
 
 @pytest.fixture
 def denoiser() -> Denoiser:
-    return Denoiser(Towards(), MODEL.mean, MODEL.std).requires_grad_(False)
+    return Denoiser(Towards(), 0.0, 0.5).requires_grad_(False)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +76,9 @@ def test_a_setting_says_what_it_changes_and_the_model_the_rest() -> None:
     ],
 )
 def test_what_is_no_setting_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"SAMPLER:STEPS|eta is for ddim and dpmpp_2m alone|schedule|n >= 1"):
+    with pytest.raises(
+        ValueError, match=r"SAMPLER:STEPS|sampler: |eta: heun takes no eta|schedule|at least 1"
+    ):
         setting(text, MODEL)
 
 
@@ -111,9 +110,9 @@ class Spring(nn.Module):
         return centred.square().flatten(1).sum(1) / (2 * (0.1 + sigma**2))
 
 
-ENERGY = replace(MODEL, family="energy", energy="residual")
-PLAIN = replace(ENERGY, energy="plain", sigma_min=1.0, sigma_max=1.0, classes=())
 WALK = Walk(plain=True, read_sigma=1.0, step_size=0.2, noise_std=0.1, gradient_max=0.5)
+ENERGY = replace(MODEL, family="energy", walk=replace(WALK, plain=False))
+PLAIN = replace(ENERGY, walk=WALK, sampler="langevin", sigma_min=1.0, sigma_max=1.0, classes=())
 
 
 @pytest.mark.parametrize(
@@ -125,9 +124,8 @@ WALK = Walk(plain=True, read_sigma=1.0, step_size=0.2, noise_std=0.1, gradient_m
         ("langevin:6", PLAIN, 6),
     ],
 )
-def test_an_energy_is_drawn_from_like_a_denoiser(text: str, model: ModelConfig, nfe: int) -> None:
-    walk = WALK if model is PLAIN else replace(WALK, plain=False)
-    how, y, energy = setting(text, model, walk), torch.arange(7) % 2, Spring().requires_grad_(False)
+def test_an_energy_is_drawn_from_like_a_denoiser(text: str, model: Spec, nfe: int) -> None:
+    how, y, energy = setting(text, model), torch.arange(7) % 2, Spring().requires_grad_(False)
     together = draw(energy, model, how, y, seed=3)
     assert (how.nfe, energy.asked) == (nfe, 7 * nfe)
     alone = draw(energy, model, how, y, seed=3, batch_size=2)
@@ -136,23 +134,24 @@ def test_an_energy_is_drawn_from_like_a_denoiser(text: str, model: ModelConfig, 
 
 
 def test_what_a_setting_of_an_energy_leaves_out_is_the_walk_s() -> None:
-    how = setting("langevin:6:noise=0.3", PLAIN, WALK)
+    how = setting("langevin:6:noise=0.3", PLAIN)
     assert (how.step_size, how.noise, how.gradient_max) == (0.2, 0.3, 0.5)
     for text in ("ddim:5", "langevin:5:guidance=2"):
-        with pytest.raises(ValueError, match="SAMPLER one of langevin, KEY one of"):
-            setting(text, PLAIN, WALK)
+        with pytest.raises(ValueError, match=r"sampler: only a walk|KEY one of"):
+            setting(text, PLAIN)
 
 
 def test_tuned_levels_are_the_model_s_and_served_names_them() -> None:
     found = (Tuned(sampler="dpmpp_2m", eta=0.5, sigmas=(30.0, 2.0)),)
-    how = setting("ddim:2:schedule=tuned", MODEL, tuned=found)
+    model = replace(MODEL, tuned=found)
+    how = setting("ddim:2:schedule=tuned", model)
     assert how.sigmas.tolist() == [30.0, 2.0, 0.0]
     with pytest.raises(ValueError, match="tuned knows 2"):
-        setting("ddim:3:schedule=tuned", MODEL, tuned=found)
+        setting("ddim:3:schedule=tuned", model)
 
     serving = {"sampler": "ddim", "eta": 1.0, "steps": 2, "tuned": [asdict(found[0])]}
     assert served(serving) == "dpmpp_2m:2:schedule=tuned:eta=0.5"
     assert served(serving | {"steps": 7, "schedule": "cosine"}) == "ddim:7:schedule=cosine:eta=1"
     assert served({"sampler": "dpmpp_2m", "steps": 18, "guidance": 1.5}) == "dpmpp_2m:18:guidance=1.5"
     for text in (served(serving), served(serving | {"steps": 3})):
-        assert setting(text, MODEL, tuned=found).steps == int(text.split(":")[1])
+        assert setting(text, model).steps == int(text.split(":")[1])

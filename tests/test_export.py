@@ -5,13 +5,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
 from genserve import run
-from genserve.export import export, load_model, read_spec
+from genserve.draw import served
+from genserve.export import export, load_model, read_spec, spec_of
+from genserve.forward import PRECISIONS
+from genserve.settings import filled
 
 ROOT = Path(__file__).parent.parent
 RUN = ROOT / "weights" / "diffusion-mnist"
@@ -67,3 +71,40 @@ def test_a_contract_of_the_future_is_refused_in_one_sentence(
 def test_a_missing_contract_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="build_archives"):
         read_spec(tmp_path / "model.json")
+
+
+@pytest.mark.parametrize("name", ["energy-mnist", "energy-mnist-pcd", "energy-cifar10", "diffusion-mnist"])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_the_first_evaluation_of_a_loaded_model_is_every_later_one_s(
+    name: str, precision: str, tmp_path: Path
+) -> None:
+    export(ROOT / "weights" / name, tmp_path)
+    spec, model = load_model(tmp_path, torch.device("cpu"), PRECISIONS[precision])
+    x = torch.randn(3, *spec.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        answers = [model(x, torch.ones(3), torch.zeros(3, dtype=torch.long)) for _ in range(3)]
+    first, *later = [torch.cat([part.flatten() for part in answer]) for answer in answers]
+    for answer in later:
+        assert torch.equal(first, answer)
+
+
+def test_what_nobody_reads_in_serving_json_is_refused(tmp_path: Path) -> None:
+    """A number of steps that stands twice would be read by some and not by others."""
+    for name in ("config.json", "weights.safetensors"):
+        (tmp_path / name).write_bytes((ROOT / "weights/energy-mnist-pcd" / name).read_bytes())
+    for serving, named in (({"walk": {"steps": 5}}, "'steps'"), ({"sampelr": "ddim"}, "'sampelr'")):
+        (tmp_path / "serving.json").write_text(json.dumps(serving))
+        with pytest.raises(ValueError, match=rf"serving.json says {named}, which nobody reads there"):
+            spec_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "directory", sorted((ROOT / "weights").glob("*/serving.json")), ids=lambda p: p.parent.name
+)
+def test_the_steps_that_a_server_takes_are_those_of_serving_json(directory: Path) -> None:
+    spec = spec_of(directory.parent)
+    assert (
+        filled(spec).steps
+        == json.loads(directory.read_text())["steps"]
+        == int(served(asdict(spec)).split(":")[1])
+    )

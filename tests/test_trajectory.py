@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genserve import run
 from genserve.diffusion import Query
 from genserve.draw import draw, setting
+from genserve.export import Spec
 from genserve.trajectory import moments, plane, slopes, trajectory
 
 SHAPE = (1, 4, 4)
@@ -32,15 +32,8 @@ def looks_at(sigmas: list[float], n: int = 1) -> list[Query]:
 
 @pytest.mark.parametrize("text", ["ddim:6", "heun:6", "dpmpp_2m:6:guidance=2"])
 def test_a_trajectory_has_a_look_a_level_and_ends_where_draw_ends(text: str):
-    config = run.ModelConfig(
-        family="diffusion",
-        shape=SHAPE,
-        classes=("a", "b"),
-        mean=0,
-        std=1,
-        sigma_min=0.1,
-        sigma_max=10,
-        net={},
+    config = Spec(
+        name="m", family="diffusion", shape=SHAPE, classes=("a", "b"), sigma_min=0.1, sigma_max=10.0
     )
     how, y = setting(text, config), torch.tensor([0, 1, 0])
     x, looks = trajectory(Known(), config, how, y, seed=5)

@@ -13,7 +13,7 @@ from torch import Tensor
 from genserve import run
 from genserve.data import Progress
 from genserve.draw import draw, fair_classes, served, setting
-from genserve.export import serving_of, tuned_in, walk_of
+from genserve.export import spec_of, tuned_in
 from genserve.forward import PRECISIONS
 from genserve.measure import metrics
 from genserve.measure.classifier import features_of
@@ -109,11 +109,10 @@ class Curve:
         return self._distance(images[-1]) if images else dict(self.reference.floor())
 
     def _drawn(self, text: str, progress: Progress) -> Row:
-        model = run.model_config(self.directory)
-        walk = walk_of(self.directory) if model.family == "energy" else None
-        how = setting(text, model, walk, tuned_in(serving_of(self.directory)))
-        y = fair_classes(self.n, self.reference.stats.class_counts) * bool(model.classes)
-        x = draw(self.network, model, how, y, self.seed, chunks=progress(text))
+        spec = spec_of(self.directory)
+        how = setting(text, spec)
+        y = fair_classes(self.n, self.reference.stats.class_counts) * bool(spec.classes)
+        x = draw(self.network, spec, how, y, self.seed, chunks=progress(text))
         return {"nfe": how.nfe} | self._distance(x)
 
     def _distance(self, x: Tensor) -> Row:

@@ -4,7 +4,7 @@ import base64
 import io
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +16,8 @@ from torch import Tensor
 from genserve import data, run
 from genserve.client import answers
 from genserve.data import DataConfig, Progress
-from genserve.draw import KEYS, draw, fair_classes, served, setting
-from genserve.export import serving_of, tuned_in, walk_of
+from genserve.draw import KEYS, draw, fair_classes, fields_of, served, setting
+from genserve.export import spec_of
 
 SHARE = 16  # images a request
 
@@ -118,20 +118,16 @@ def drawn(
         dtype: of the network that draws.
         batch_size: images drawn together.
     """
-    model = run.model_config(directory)
-    walk = walk_of(directory) if model.family == "energy" else None
-    serving = serving_of(directory)
-    texts = plan.settings or (served(serving),)
-    settings = [
-        setting(text, model, walk, tuned_in(serving)) for text in texts
-    ]  # all, before the first takes its minutes
+    spec = spec_of(directory)
+    texts = plan.settings or (served(asdict(spec)),)
+    settings = [setting(text, spec) for text in texts]  # all, before the first takes its minutes
     drawer = run.load_model(directory).to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    classes = plan.classes(model.classes)
-    y = torch.full((plan.n,), len(model.classes)) if classes is None else classes
+    classes = plan.classes(spec.classes)
+    y = torch.full((plan.n,), spec.no_class) if classes is None else classes
     for text, how in zip(texts, settings, strict=True):
         for seed in plan.seeds:
             clock = time.perf_counter()
-            x = draw(drawer, model, how, y, seed, batch_size, progress(text))
+            x = draw(drawer, spec, how, y, seed, batch_size, progress(text))
             yield Images(text, x, classes, {"seed": seed, "nfe": how.nfe} | _speed(plan.n, clock))
 
 
@@ -160,15 +156,8 @@ def fields(text: str, family: str) -> dict[str, Any]:
     Raises:
         ValueError: it is no SAMPLER:STEPS[:KEY=VALUE]..., or names a key that requests have not.
     """
-    sampler, _, rest = text.partition(":")
-    steps, *pairs = rest.split(":")
-    words = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
     keys = {key: kind for key, kind in KEYS[family].items() if key not in ("sigma_min", "sigma_max")}
-    if not steps.isdecimal() or len(words) != len(pairs) or not words.keys() <= keys.keys():
-        raise ValueError(
-            f"a server's setting is SAMPLER:STEPS[:KEY=VALUE]..., KEY one of {', '.join(keys)}; got {text!r}"
-        )
-    return {"sampler": sampler, "steps": int(steps)} | {key: keys[key](words[key]) for key in words}
+    return fields_of(text, keys)
 
 
 def asked(address: str, plan: Plan, progress: Progress) -> Iterator[Images]:

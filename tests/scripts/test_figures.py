@@ -13,6 +13,7 @@ from program import imported
 
 from genserve import data, images, run
 from genserve.draw import draw, setting
+from genserve.export import spec_of
 from genserve.measure import curve, metrics
 from genserve.noise import Streams
 
@@ -68,7 +69,7 @@ def test_denoising_goes_from_noise_to_the_picture_that_draw_draws(diffusion: Pat
     sheet = read(tmp_path / "a/diffusion-denoising.png")
     assert sheet.shape == (TOP + 8 * STEP - images.GAP * SCALE, 8 * STEP - images.GAP * SCALE)
     model = run.model_config(diffusion)
-    how, y = setting("heun:20", model), torch.full((8,), 7)
+    how, y = setting("heun:20", spec_of(diffusion)), torch.full((8,), 7)
     expected = draw(run.load_model(diffusion), model, how, y, seed=3)
     noise = 40 * Streams(3, range(8))(torch.empty(8, 1, 8, 8)) / (1 + 40**2) ** 0.5
     for column, x in ((0, images.to_pixels(noise)[..., 0]), (7, expected[:, 0].numpy())):
@@ -88,7 +89,7 @@ def test_the_animation_ends_with_the_picture_and_loops(diffusion: Path, tmp_path
         last = np.asarray(film.convert("L"))
     model = run.model_config(diffusion)
     y = torch.arange(64) % 10
-    expected = draw(run.load_model(diffusion), model, setting("ddim:80:eta=1", model), y)
+    expected = draw(run.load_model(diffusion), model, setting("ddim:80:eta=1", spec_of(diffusion)), y)
     grid = images.enlarge(images.grid(expected.permute(0, 2, 3, 1).numpy(), 8), 7)
     assert (last == grid[..., 0]).all()
 
