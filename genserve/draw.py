@@ -101,13 +101,13 @@ def draw(
 
     Args:
         model: a denoiser or an energy, on the device and in the precision that do the work; or what
-            `export.load_model` returns for a CPU, which is faster there.
+            `export.served_model` returns, on the device of y.
         config: the model's family, shape and classes.
         y: (N,) their classes, n_classes for "no class".
         chunks: shows progress over the batches.
     """
-    device, evaluate, energy = torch.device("cpu"), model, config.family == "energy"
-    if isinstance(model, nn.Module):
+    device, evaluate, energy = y.device, model, config.family == "energy"
+    if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
         device = next(model.parameters()).device
         evaluate = partial(slope, model) if energy else model
     parts = []

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -276,6 +277,19 @@ def load_model(
         with torch.no_grad():
             model(x, sigma, torch.zeros(n, dtype=torch.long, device=device))
     return spec, model
+
+
+def served_model(
+    directory: Path, device: torch.device, dtype: torch.dtype = torch.float32
+) -> tuple[Spec, Evaluate]:
+    """Return contract and model of a run as a server would have them, to the bit; arguments as `load_model`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `export`.
+    """
+    with TemporaryDirectory() as folder:
+        export(directory, Path(folder))
+        return load_model(Path(folder), device, dtype)
 
 
 if __name__ == "__main__":

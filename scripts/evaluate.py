@@ -11,6 +11,7 @@
 A setting is SAMPLER:STEPS[:KEY=VALUE]..., SAMPLER one of those that the model is served with (ddim, heun,
 ...; of an energy also langevin), KEY one of schedule, guidance, eta (of ddim and
 dpmpp_2m), sigma_min, sigma_max; of an energy step_size or noise (of langevin), and no guidance.
+What a setting leaves open, guidance and schedule among it, is what the model is served with; eta is then 0.
 Without any setting: as the model is served.
 
 The columns, in the features of --classifier, against the whole training set:

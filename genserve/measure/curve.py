@@ -13,7 +13,8 @@ from torch import Tensor
 from genserve import run
 from genserve.data import Progress
 from genserve.draw import draw, fair_classes, served, setting
-from genserve.export import spec_of, tuned_in
+from genserve.engine import Evaluate
+from genserve.export import served_model, spec_of, tuned_in
 from genserve.forward import PRECISIONS
 from genserve.measure import metrics
 from genserve.measure.classifier import features_of
@@ -83,9 +84,8 @@ class Curve:
         return Reference(self.classifier, self.root, self.device)
 
     @cached_property
-    def network(self) -> torch.nn.Module:
-        network = run.load_model(self.directory).to(self.device, PRECISIONS[self.precision])
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    def network(self) -> Evaluate:
+        return served_model(self.directory, self.device, PRECISIONS[self.precision])[1]
 
     def rows(self, path: Path, settings: Iterable[str], progress: Progress) -> dict[str, Row]:
         """Return a row for each setting: what the file has, the rest measured and written to it at once.
@@ -112,6 +112,7 @@ class Curve:
         spec = spec_of(self.directory)
         how = setting(text, spec)
         y = fair_classes(self.n, self.reference.stats.class_counts) * bool(spec.classes)
+        y = y.to(self.device)
         x = draw(self.network, spec, how, y, self.seed, chunks=progress(text))
         return {"nfe": how.nfe} | self._distance(x)
 

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genserve import data, run
+from genserve import data
 from genserve.client import answers
 from genserve.data import DataConfig, Progress
 from genserve.draw import KEYS, draw, fair_classes, fields_of, served, setting
-from genserve.export import spec_of
+from genserve.export import served_model, spec_of
 
 SHARE = 16  # images a request
 
@@ -121,9 +121,10 @@ def drawn(
     spec = spec_of(directory)
     texts = plan.settings or (served(asdict(spec)),)
     settings = [setting(text, spec) for text in texts]  # all, before the first takes its minutes
-    drawer = run.load_model(directory).to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _, drawer = served_model(directory, device, dtype)
     classes = plan.classes(spec.classes)
     y = torch.full((plan.n,), spec.no_class) if classes is None else classes
+    y = y.to(device)
     for text, how in zip(texts, settings, strict=True):
         for seed in plan.seeds:
             clock = time.perf_counter()

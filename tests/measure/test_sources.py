@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from loading import energy_handler
 from PIL import Image
+from real_server import ROOT
 
 from genserve.measure import sources
-from genserve.measure.sources import Plan, asked, fields, served, shape_of
+from genserve.measure.reference import quiet
+from genserve.measure.sources import Plan, asked, drawn, fields, served, shape_of
 
 
 def plan(**more: Any) -> Plan:
@@ -137,3 +140,16 @@ def test_the_shape_is_read_off_the_first_image(tmp_path: Path) -> None:
     np.save(tmp_path / "flat.npy", np.zeros(5, np.uint8))
     with pytest.raises(ValueError, match="must hold uint8"):
         shape_of(tmp_path / "flat.npy")
+
+
+def test_a_run_draws_the_bytes_that_a_server_sends(tmp_path: Path) -> None:
+    """Of a freshly loaded energy in bf16, whose first evaluation used to differ from every later one."""
+    handler, text = energy_handler(tmp_path, precision="bf16"), "dpmpp_2m:4:schedule=tuned"
+    five = plan(settings=(text,), n=5, seeds=range(7, 8), class_counts=torch.ones(10))
+    (ours,) = drawn(ROOT / "weights/energy-mnist", five, torch.device("cpu"), torch.bfloat16, 2, quiet)
+    assert ours.y is not None
+    labels = [str(k) for k in ours.y.tolist()]
+    request = fields(text, "energy") | {"seed": 7, "label": labels, "format": "npy"}
+    (reply,) = handler.replies([{"body": request}], [{}])
+    theirs = torch.from_numpy(np.load(io.BytesIO(reply.body))).permute(0, 3, 1, 2)
+    assert torch.equal(ours.x, theirs)
