@@ -90,6 +90,9 @@ class Spec:
         ):
             if value not in allowed:
                 raise ValueError(f"model.json: {name} must be one of {', '.join(allowed)}, got {value!r}")
+        steps = [way.steps for way in self.tuned]
+        if twice := sorted({n for n in steps if steps.count(n) > 1}):
+            raise ValueError(f"model.json: tuned has {twice[0]} steps twice")
         if self.eta and self.sampler not in TAKE_ETA:
             raise ValueError(f"model.json: {self.sampler} takes no eta, got {self.eta}")
 

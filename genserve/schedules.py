@@ -10,6 +10,7 @@ x_0 + sigma eps with
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -122,6 +123,12 @@ class Tuned:
     sampler: str
     eta: float = 0.0
     sigmas: tuple[float, ...]  # falling, all above 0
+
+    def __post_init__(self) -> None:
+        if not self.sigmas or any(a <= b for a, b in pairwise((*self.sigmas, 0.0))):
+            raise ValueError(f"tuned sigmas must fall and be above 0, got {self.sigmas}")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"tuned eta must be in 0 to 1, got {self.eta}")
 
     @property
     def steps(self) -> int:

@@ -15,6 +15,7 @@ from genserve import run
 from genserve.draw import served
 from genserve.export import export, load_model, read_spec, spec_of
 from genserve.forward import PRECISIONS
+from genserve.schedules import Tuned
 from genserve.settings import filled
 
 ROOT = Path(__file__).parent.parent
@@ -108,3 +109,12 @@ def test_the_steps_that_a_server_takes_are_those_of_serving_json(directory: Path
         == json.loads(directory.read_text())["steps"]
         == int(served(asdict(spec)).split(":")[1])
     )
+
+
+def test_what_is_tuned_twice_is_refused() -> None:
+    tuned = Tuned(sampler="ddim", sigmas=(9.0, 1.0))
+    with pytest.raises(ValueError, match="tuned has 2 steps twice"):
+        dataclasses.replace(spec_of(RUN), tuned=(tuned, dataclasses.replace(tuned, eta=0.5)))
+    for sigmas in ((), (1.0, 9.0), (9.0, 0.0), (9.0, 9.0)):
+        with pytest.raises(ValueError, match="must fall and be above 0"):
+            Tuned(sampler="ddim", sigmas=sigmas)
