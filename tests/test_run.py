@@ -112,7 +112,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path):
     write_run(tmp_path, a_model())
     other = a_model(classes=("a", "b", "c"))
     run.write_json(tmp_path / "config.json", {"format": FORMAT, "model": vars(other), "train": {}})
-    with pytest.raises(RuntimeError, match="embed_class"):
+    with pytest.raises(ValueError, match=r"weights.safetensors is of another network: .*embed_class.* is \("):
         run.load_denoiser(tmp_path)
 
 
