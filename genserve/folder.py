@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from genserve.run import write_json
+from genserve.files import parsing, read_json, write_json
 
 SETTINGS = "settings.json"
 
@@ -34,8 +34,9 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     path = folder / SETTINGS
     if not path.is_file():
         return None
-    settings: dict[str, Any] = json.loads(path.read_text())
-    return settings
+    settings: dict[str, Any] = read_json(path)
+    with parsing(path, "how the pictures of a folder were drawn"):
+        return settings | {"seed": settings["seed"], "asked": dict(settings["asked"])}
 
 
 def refuse_changes(folder: Path, settings: dict[str, Any]) -> bool:
@@ -45,7 +46,7 @@ def refuse_changes(folder: Path, settings: dict[str, Any]) -> bool:
         settings: "seed", "asked", what the user said, and, once it is known, "drawn", what was made of it.
 
     Raises:
-        ValueError: it was drawn otherwise.
+        ValueError: it was drawn otherwise, or settings.json is torn or of something else.
     """
     before = settings_of(folder)
     if before is None:

@@ -1,19 +1,17 @@
-"""What every training program needs around its loop: command line, ranks, learning rate, EMA, checkpoints.
+"""What every training program needs around its loop: command line, ranks, learning rate, EMA.
 
 The loop itself stays in training/train_*.py, in plain sight.
 """
 
 import gc
-import json
 import logging
 import math
 import os
 import sys
 from argparse import HelpFormatter, RawDescriptionHelpFormatter
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,25 +19,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from genserve import run
 from genserve.forward import precision_for
 
 log = logging.getLogger(__name__)
 
 Config = TypeVar("Config")
-
-# What may change when a run is taken up again: how long, how often and where, never what is learnt.
-FREE = {
-    "name",
-    "output",
-    "epochs",
-    "max_batches_per_epoch",
-    "sample_every",
-    "checkpoint_every",
-    "tensorboard",
-    "threads",
-    "device",
-}
 
 
 def flags(argv: list[str]) -> list[str]:
@@ -58,6 +42,27 @@ def help_formatter() -> type[HelpFormatter]:
     return Help
 
 
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """End the program in one line when something fails that its user can mend: values, files, disks."""
+    try:
+        yield
+    except (ValueError, FloatingPointError, OSError) as error:
+        _close_bars()
+        if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+            sys.exit(f"error: {error.filename}: {error.strerror}")
+        sys.exit(f"error: {error}")
+
+
+def _close_bars() -> None:
+    """End the lines that progress bars stand on, so that an error has a line of its own."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        for bar in list(tqdm._instances):
+            bar.close()
+
+
 def configure(
     program: Callable[[Config], None], kind: type[Config], description: str, argv: list[str]
 ) -> None:
@@ -74,11 +79,8 @@ def configure(
     parser.add_class_arguments(kind, nested_key=None)
     parsed = parser.parse_args(flags(argv))
     parsed.pop("config")
-    try:
-        config = parser.instantiate(parsed)
-        program(kind(**vars(config)))
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
+    with plain_errors():
+        program(kind(**vars(parser.instantiate(parsed))))
 
 
 @dataclass(frozen=True)
@@ -168,75 +170,3 @@ def precision_of(name: str, device: torch.device) -> Callable[[], AbstractContex
     if name == "bf16" or (name == "auto" and precision_for(device) == "bf16"):
         return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext
-
-
-class Checkpoint:
-    """The run directory while it grows: configuration, state to resume from, metrics."""
-
-    def __init__(self, directory: Path, train: Any, model: Any, *, first: bool, tensorboard: bool) -> None:
-        self.directory, self.first = directory, first
-        self._config = {"format": run.FORMAT, "model": asdict(model), "train": asdict(train)}
-        self._board = None
-        if first:
-            directory.mkdir(parents=True, exist_ok=True)
-        if first and tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(directory / "tensorboard"))
-
-    def resume(self) -> dict[str, Any] | None:
-        """Return the state to go on from, or none for a fresh start.
-
-        Raises:
-            ValueError: the directory holds a run that learnt something else.
-        """
-        state_file, config_file = self.directory / "state.pt", self.directory / "config.json"
-        state = None
-        if state_file.is_file():
-            before, now = run.read_config(self.directory), json.loads(json.dumps(self._config))
-            changed = sorted(
-                f"{key} was {before['train'].get(key)!r}, is {now['train'].get(key)!r}"
-                for key in before["train"].keys() | now["train"].keys()
-                if key not in FREE and before["train"].get(key) != now["train"].get(key)
-            )
-            if changed:
-                what = "; ".join(changed)
-                raise ValueError(
-                    f"{self.directory} holds another run ({what}): give another --name or remove it"
-                )
-            state = torch.load(state_file, map_location="cpu", weights_only=True)
-        if self.first:
-            for torn in self.directory.glob(".*.part"):  # what a kill in the middle of a write left
-                torn.unlink()
-            run.write_json(config_file, self._config)
-            records = run.read_metrics(self.directory, up_to=state["step"] if state else -1)
-            lines = "".join(json.dumps(record) + "\n" for record in records)
-            run.write_atomic(self.directory / "metrics.jsonl", lines.encode())
-        result: dict[str, Any] | None = state
-        return result
-
-    def record(self, step: int, **values: float) -> None:
-        """Append one line of metrics."""
-        if not self.first:
-            return
-        with (self.directory / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
-
-    def save(
-        self, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, **more: Tensor
-    ) -> None:
-        """Write EMA weights and state as of `step` steps done, and whatever else a resumed run needs."""
-        if not self.first:
-            return
-        run.write_weights(self.directory / "weights.safetensors", ema.state_dict())
-        state = {
-            "step": step,
-            "model": model.state_dict(),
-            "ema": ema.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            **more,
-        }
-        run.save_state(self.directory / "state.pt", state)

@@ -130,7 +130,7 @@ def main(config: Detection) -> None:
     if model.family != "energy":
         raise ValueError(f"{config.run} is a run of the family {model.family}; energies are wanted")
     energy = run.load_model(config.run)
-    learnt = run.read_config(config.run)["train"]["data"] | {"root": str(config.data), "download": False}
+    learnt = run.trained_with(config.run, "data") | {"root": str(config.data), "download": False}
     known = data.load(DataConfig(**learnt), "test")
     n = min(config.n, len(known))
     picked = torch.arange(n) * len(known) // n
@@ -167,7 +167,5 @@ def command_line(argv: list[str]) -> Detection:
 
 
 if __name__ == "__main__":
-    try:
+    with train.plain_errors():
         main(command_line(sys.argv[1:]))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")

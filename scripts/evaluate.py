@@ -288,7 +288,5 @@ def command_line(argv: list[str]) -> Evaluation:
 
 
 if __name__ == "__main__":
-    try:
+    with train.plain_errors():
         main(command_line(sys.argv[1:]), shlex.join(["python", *sys.argv]))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")

@@ -43,7 +43,7 @@ from tqdm import tqdm
 from genserve.client import answers, checked, mapped
 from genserve.folder import file_of, keep_settings, refuse_changes, remove_torn, settings_of, shard
 from genserve.run import write_atomic
-from genserve.train import flags, help_formatter
+from genserve.train import flags, help_formatter, plain_errors
 
 Answers = Iterator[dict[str, Any]]
 # the fields of requests that go together -> their JSON answers, in order
@@ -286,7 +286,5 @@ def command_line(argv: list[str]) -> GenerateConfig:
 
 
 if __name__ == "__main__":
-    try:
+    with plain_errors():
         main(command_line(sys.argv[1:]))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")

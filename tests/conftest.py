@@ -1,8 +1,11 @@
 """What every test shares: exact noise, property tests with the same examples everywhere, a real server."""
 
+import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import torch
@@ -26,6 +29,25 @@ def noise() -> Noise:
         return torch.randn(x.shape, generator=generator, dtype=x.dtype)
 
     return draw
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
+    """No file may grow beyond so many bytes: the system itself stops a write half way."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # or an import in here would leave half a .pyc
+
+    @contextmanager
+    def limited(n_bytes: int) -> Iterator[None]:
+        limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

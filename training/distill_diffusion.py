@@ -21,11 +21,13 @@ import torch
 from torch import nn
 
 from genserve import data, run, train
+from genserve.checkpoint import Checkpoint
 from genserve.consistency import consistency_loss, lower_levels
 from genserve.diagnosis import sample_grid
 from genserve.diffusion import consistency
 from genserve.diffusion import run as sample
 from genserve.draw import fair_classes
+from genserve.files import digest
 from genserve.images import to_pixels
 from genserve.learner import DenoiserConfig, Feed, Learner, launch
 from genserve.measure import classifier, metrics
@@ -93,8 +95,7 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     student = run.load_denoiser(Path(config.teacher)).requires_grad_(True)
     if (model.shape, model.classes or dataset.classes) != (dataset.shape, dataset.classes):
         raise ValueError(f"teacher {config.teacher} knows {model.shape} {model.classes}, the data are others")
-    directory = Path(config.output) / config.name
-    checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
+    checkpoint = Checkpoint(config, model, {"data": dataset}, inputs_of(config), first=ranks.first)
     learner = Learner(student, config, checkpoint, ranks, total)
     parallel = ranks.wrap(learner.model)
     target = copy.deepcopy(learner.model).requires_grad_(False)
@@ -103,8 +104,9 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     autocast = train.precision_of(config.precision, device)
 
     learner.introduce(dataset)
-    probe = Probe(config, model, directory) if config.classifier and ranks.first else None
-    best = learner.state["best"] if learner.state else torch.tensor(torch.inf)
+    probe = Probe(config, model) if config.classifier and ranks.first else None
+    kept = learner.state.get("kept")  # the weights that drew best, of which `best` is the distance
+    best = learner.state["best"] if kept else torch.tensor(torch.inf)
     for step in range(learner.start, total):
         whole, _ = feed.noised(step, config, no_class=len(model.classes))
         x_0, t, y, eps = map(ranks.mine, whole)
@@ -124,19 +126,26 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
                 checkpoint.record(done, **found)
             if found["frechet_distance"] < best:
                 best = torch.tensor(found["frechet_distance"])
-                run.write_weights(directory / "best.safetensors", learner.ema.state_dict())
+                kept = {name: value.clone() for name, value in learner.ema.state_dict().items()}
         picture = partial(sample_grid, learner.ema, model, device, config.few)
         slow = {f"target.{name}": value for name, value in target.state_dict().items()}
-        learner.record(step, values, picture, best=best, **slow)
+        learner.record(step, values, picture, kept, best=best, **slow)
     learner.bar.close()
-    if probe and (directory / "best.safetensors").is_file():
-        (directory / "best.safetensors").replace(directory / "weights.safetensors")
+
+
+def inputs_of(config: TrainConfig) -> dict[str, str]:
+    """Return digests of what the run depends on besides its images."""
+    inputs = {"teacher": digest(Path(config.teacher) / "weights.safetensors")}
+    if config.classifier:
+        names = ("weights.safetensors", classifier.STATS_FILE)
+        inputs["classifier"] = digest(*(Path(config.classifier) / name for name in names))
+    return inputs
 
 
 class Probe:
     """Measures a model on its way: the Frechet distance of few images, drawn as they will be."""
 
-    def __init__(self, config: TrainConfig, model: run.ModelConfig, directory: Path) -> None:
+    def __init__(self, config: TrainConfig, model: run.ModelConfig) -> None:
         assert config.classifier is not None
         self.judge = classifier.load_classifier(Path(config.classifier))
         self.stats = classifier.read_stats(Path(config.classifier))

@@ -22,6 +22,7 @@ from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from genserve import data, train
+from genserve.checkpoint import Checkpoint, held
 from genserve.data import AugmentConfig, DataConfig
 from genserve.measure import metrics
 from genserve.measure.classifier import Classifier, ClassifierConfig, Whitening, features_of, write_stats
@@ -70,6 +71,7 @@ class TrainConfig:
     Args:
         name: the run is written to OUTPUT/NAME.
         output: where run directories are.
+        start_from: run directory of a classifier like this one: begin a new run with its weights.
         data: the images.
         net: the network.
         augment: moves by whole pixels, and mirroring.
@@ -93,6 +95,7 @@ class TrainConfig:
 
     name: str = "classifier"
     output: str = "runs"
+    start_from: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     net: NetConfig = field(default_factory=NetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -155,6 +158,11 @@ def main(config: TrainConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = train.join_ranks(config.device).device
+    with held(Path(config.output) / config.name):
+        fit(config, device)
+
+
+def fit(config: TrainConfig, device: torch.device) -> None:
     dataset, held_out = data.load(config.data, "train"), data.load(config.data, "test")
     per_epoch = min(len(dataset) // config.batch_size, config.max_batches_per_epoch or len(dataset))
     if per_epoch < 1:
@@ -171,14 +179,8 @@ def main(config: TrainConfig) -> None:
         stem.learn(data.normalise(x_all[:5000]))
     ema = copy.deepcopy(classifier).eval().requires_grad_(False)
     optimizer = optimizer_of(classifier, config)
-    directory = Path(config.output) / config.name
-    checkpoint = train.Checkpoint(directory, config, model, first=True, tensorboard=config.tensorboard)
-    start = 0
-    if state := checkpoint.resume():
-        start = state["step"]
-        classifier.load_state_dict(state["model"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
+    checkpoint = Checkpoint(config, model, {"data": dataset, "held_out": held_out}, first=True)
+    start: int = checkpoint.resume(classifier, ema, optimizer, total).get("step", 0)
     autocast = train.precision_of(config.precision, device)
 
     def images(step: int) -> tuple[Tensor, Tensor]:
@@ -189,7 +191,8 @@ def main(config: TrainConfig) -> None:
         return (x if config.warp == WarpConfig() else warped(x, config.warp, rng)), y_all[picked]
 
     parameters = sum(p.numel() for p in classifier.parameters())
-    tqdm.write(f"{directory}: {len(dataset)} images {model.shape}, {parameters / 1e6:.2f} M parameters")
+    size = f"{len(dataset)} images {model.shape}, {parameters / 1e6:.2f} M parameters"
+    tqdm.write(f"{checkpoint.directory}: {size}")
     bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
     clock, losses = time.perf_counter(), torch.zeros((), device=device)
     for step in range(start, total):
@@ -223,7 +226,7 @@ def main(config: TrainConfig) -> None:
             bar.set_postfix_str(f"loss {mean_loss:.4f}, test accuracy {accuracy:.4f}")
     bar.close()
     features = [features_of(ema, x) for x in (dataset.x, held_out.x)]
-    write_stats(directory, *features, dataset.y, len(dataset.classes))
+    write_stats(checkpoint.directory, *features, dataset.y, len(dataset.classes))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ Run it again after a kill and it goes on from the last checkpoint, to the weight
 
 import sys
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 
 from genserve import data, run, train
+from genserve.checkpoint import Checkpoint
 from genserve.diagnosis import sample_grid
 from genserve.diffusion import denoising_loss
 from genserve.learner import DenoiserConfig, Feed, Learner, launch
@@ -58,8 +58,7 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
         net=asdict(config.net),
     )
     torch.manual_seed(config.seed)  # of the initial weights
-    directory = Path(config.output) / config.name
-    checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
+    checkpoint = Checkpoint(config, model, {"data": dataset}, first=ranks.first)
     learner = Learner(model.build(), config, checkpoint, ranks, feed.total)
     parallel = ranks.wrap(learner.model)
     autocast = train.precision_of(config.precision, device)

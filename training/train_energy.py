@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from genserve import data, run, train
+from genserve.checkpoint import Checkpoint
 from genserve.contrastive import ChainConfig, ReplayBuffer, contrastive_loss, walk
 from genserve.diagnosis import chain_grid, diagnostics, sample_grid, write_energies
 from genserve.diffusion import Model, denoising_loss, guided_model, level
 from genserve.energy import EnergyDenoiser
+from genserve.files import digest
 from genserve.learner import DenoiserConfig, Feed, Learner, launch, taught_by
 from genserve.unet import UNetConfig
 
@@ -120,19 +122,19 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     model = model_config(config, dataset)
     torch.manual_seed(config.seed)  # of the initial weights
     energy = model.build()
-    teacher = None
+    teacher, inputs = None, {}
     if config.teacher:
         teacher = taught_by(Path(config.teacher), model)
+        inputs["teacher"] = digest(Path(config.teacher) / "weights.safetensors")
         energy.residual.load_state_dict(teacher.state_dict())
-    directory = Path(config.output) / config.name
-    checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
+    checkpoint = Checkpoint(config, model, {"data": dataset}, inputs, first=ranks.first)
     learner = Learner(energy, config, checkpoint, ranks, feed.total)
     learner.introduce(dataset)
     RECIPES[config.recipe](config, model, learner, ranks, feed, teacher)
     learner.bar.close()
     if ranks.first:
         sigma = READ_SIGMA if config.recipe == "score_matching" else 1.0
-        write_energies(directory, learner.ema, sigma, len(model.classes), dataset)
+        write_energies(checkpoint.directory, learner.ema, sigma, len(model.classes), dataset)
 
 
 # ---- recipes -----------------------------------------------------------------------------------------------
