@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import program
 import pytest
 import torch
 from hypothesis import settings
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from genserve.noise import Noise
 
+pytest_plugins = ["no_skips"]
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("repeatable")
 torch.set_num_threads(1)  # what tests compute is small: threads would only wait for each other
@@ -31,8 +33,7 @@ def noise() -> Noise:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    running = Server(free_ports(5), folder / "home", folder / "store")
-    build = [sys.executable, str(ROOT / "scripts" / "build_archives"), "--output", str(running.store)]
+    build = [sys.executable, str(ROOT / "scripts" / "build_archives"), "--output", str(folder / "store")]
     batched = [
         "--run",
         str(ROOT / "weights/diffusion-mnist"),
@@ -44,7 +45,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     classic = ["--run", str(ROOT / "weights/energy-mnist-pcd"), "--name", "energy-pcd"]
     for more in ([], batched, classic):
         subprocess.run([*build, *more], check=True)
-    started = running.serve("start")
-    assert started.returncode == 0, started.stdout + started.stderr
-    yield running
-    running.serve("stop")
+    with Server(free_ports(5), folder / "home", folder / "store").running() as server:
+        yield server
+
+
+def pytest_runtest_teardown() -> None:
+    """Leave no program behind, whether the test or one of its fixtures failed."""
+    program.end_all()
+
+
+def pytest_sessionfinish() -> None:
+    program.end_all()  # Ctrl-C in a test
