@@ -5,9 +5,11 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -29,6 +31,14 @@ def free_ports(n: int) -> int:
                 probe.close()
         return first
     raise RuntimeError("no free ports")
+
+
+def wait_until(value: Callable[[], Any], expected: Any, seconds: float = 30) -> None:
+    """Return when a value is the expected one; fail with the last value when that does not happen in time."""
+    deadline = time.monotonic() + seconds
+    while (current := value()) != expected:
+        assert time.monotonic() < deadline, f"{current} after {seconds} s, and not {expected}"
+        time.sleep(0.05)
 
 
 @dataclass
