@@ -283,7 +283,7 @@ def test_a_start_that_fails_leaves_no_process_behind(tmp_path: Path) -> None:
     torn = Server(free_ports(5), tmp_path / "home", tmp_path)
     with pytest.raises((subprocess.TimeoutExpired, AssertionError)), torn.running(start_s=15):
         pass
-    assert "Loading model: torn.mar" in (tmp_path / "home" / "console.log").read_text()  # Java was there
+    assert "org.pytorch.serve" in (tmp_path / "home" / "console.log").read_text()  # Java was there
     assert torn.processes() == []
 
 
