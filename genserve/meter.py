@@ -59,7 +59,7 @@ class Meter:
     def growth(self) -> Iterator[Growth]:
         """Yield what has grown since the last call; the first call yields every counter, at 0 as well.
 
-        A counter that nobody has heard of before its first event hides this event from a rate.
+        A counter that appears together with its first event hides this event from a rate.
         """
         for name, value, le in self._counters():
             last = self._last.get((name, le))
