@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from genserve.images import normalise as normalise  # what reads a data set finds it in one place with it
+
 Chunks = Callable[[Iterable[int]], Iterable[int]]  # the same starts of chunks; tqdm shows a bar
 Progress = Callable[[str], Chunks]  # what is being done -> what shows how far it is
 
@@ -103,11 +105,6 @@ def load(config: DataConfig, split: str) -> ImageSet:
         raise ValueError(f"data.only must be a class of {config.name}: {known}; got {config.only!r}")
     picked = found.y == found.classes.index(config.only)
     return ImageSet(found.x[picked], torch.zeros(int(picked.sum()), dtype=torch.long), ())
-
-
-def normalise(x: Tensor) -> Tensor:
-    """Return uint8 pixels as float32 in [-1, 1]; same shape."""
-    return x.float() / 127.5 - 1
 
 
 def mean_and_std(images: ImageSet) -> tuple[float, float]:

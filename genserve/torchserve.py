@@ -29,7 +29,7 @@ from genserve.engine import Finished
 from genserve.export import Spec, load_model
 from genserve.fields import BadRequest, parse
 from genserve.forward import PRECISIONS, precision_for
-from genserve.host import Slices, only_worker, tell
+from genserve.host import Slices, keep_telling, only_worker
 from genserve.lanes import Lanes
 from genserve.meter import Meter
 from genserve.replies import Film, Notes, Reply, Stream, answer, failure, film_for, refusal, too_late
@@ -100,6 +100,7 @@ class EngineHandler(ABC):
             1 if use_gpu else settings.get("threads") or max(1, cores // config.get("maxWorkers", 1)),
             settings.get("precision", "auto"),
         )
+        keep_telling(context.metrics, self.meter, self.version)
 
     def load(
         self,
@@ -166,7 +167,6 @@ class EngineHandler(ABC):
         sent = [self._hand_out(i, key, ready, context) for i, key in ids.items()]
         if self.continuous:
             context.stopping_criteria = [lambda _, last=last: last for _, last in sent]
-        tell(context.metrics, self.meter, len(self._open))
         self._slices.leave(bool(self._open), bool(ready))
         return [body for body, _ in sent]
 

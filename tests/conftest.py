@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import program
 import pytest
 import torch
 from hypothesis import settings
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from genserve.noise import Noise
 
+pytest_plugins = ["no_skips"]
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("repeatable")
 torch.set_num_threads(1)  # what tests compute is small: threads would only wait for each other
@@ -53,8 +55,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContex
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    running = Server(free_ports(5), folder / "home", folder / "store")
-    build = [sys.executable, str(ROOT / "scripts" / "build_archives"), "--output", str(running.store)]
+    build = [sys.executable, str(ROOT / "scripts" / "build_archives"), "--output", str(folder / "store")]
     batched = [
         "--run",
         str(ROOT / "weights/diffusion-mnist"),
@@ -66,7 +67,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     classic = ["--run", str(ROOT / "weights/energy-mnist-pcd"), "--name", "energy-pcd"]
     for more in ([], batched, classic):
         subprocess.run([*build, *more], check=True)
-    started = running.serve("start")
-    assert started.returncode == 0, started.stdout + started.stderr
-    yield running
-    running.serve("stop")
+    with Server(free_ports(5), folder / "home", folder / "store").running() as server:
+        yield server
+
+
+def pytest_runtest_teardown() -> None:
+    """Leave no program behind, whether the test or one of its fixtures failed."""
+    program.end_all()
+
+
+def pytest_sessionfinish() -> None:
+    program.end_all()  # Ctrl-C in a test

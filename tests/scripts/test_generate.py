@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from program import imported
+from program import background, imported
 from real_server import ROOT
 
 from genserve import run
@@ -69,7 +69,7 @@ def test_each_picture_is_there_once_and_is_another(tiny: Path, tmp_path: Path):
 def test_a_killed_run_goes_on_to_the_same_bytes(tiny: Path, tmp_path: Path, more: tuple[object, ...]):
     flags = ["--run", tiny, "--num-images", 160, "--steps", 40, *more]
     killed = tmp_path / "killed"
-    with subprocess.Popen(
+    with background(
         [sys.executable, *command(*flags, "--output-dir", killed, "--seed", 5)], stderr=subprocess.DEVNULL
     ) as process:
         while not (killed.is_dir() and len(list(killed.glob("*0*"))) > 1):
