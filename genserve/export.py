@@ -10,20 +10,16 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 import genserve
 from genserve import run
+from genserve.cli import plain_errors
 from genserve.diffusion import SAMPLERS, TAKE_ETA
-from genserve.energy import slope
-from genserve.engine import Evaluate
 from genserve.files import digest, parsing, read_json
-from genserve.forward import packed
 from genserve.schedules import SCHEDULES, Tuned
 
 FORMAT = 1  # of model.json
@@ -266,50 +262,7 @@ def _without_debug(source: io.BytesIO, path: Path) -> None:
         writer.write_end_of_file()
 
 
-def load_model(
-    directory: Path, device: torch.device, dtype: torch.dtype = torch.float32, budget: int = 2
-) -> tuple[Spec, Evaluate]:
-    """Return contract and model of an unpacked archive, ready to be called without gradients on `device`.
-
-    Frozen and in channels_last; a denoiser on a CPU with packed weights, which no gradient goes through.
-    docs/benchmarks.md has what each is worth. An energy comes with its gradient.
-
-    Args:
-        dtype: of the network's weights, in which it computes; x, sigma and the answer stay float32.
-        budget: most images in one evaluation; no later evaluation of so many waits for anything.
-    """
-    spec = read_spec(directory / "model.json")
-    with torchscript():
-        loaded = torch.jit.load(str(directory / "model.pt"), map_location=device)
-        loaded = loaded.eval().to(memory_format=torch.channels_last).to(dtype)
-        frozen = torch.jit.freeze(loaded)
-    model: Evaluate = partial(slope, frozen)
-    if spec.family != "energy":
-        model = packed(frozen) if device.type == "cpu" else frozen
-    # TorchScript specialises itself on its first two calls, and the answer to the first differs in rounding
-    for n in (1, budget, 1, budget):
-        x, sigma = torch.zeros(n, *spec.shape, device=device), torch.ones(n, device=device)
-        with torch.no_grad():
-            model(x, sigma, torch.zeros(n, dtype=torch.long, device=device))
-    return spec, model
-
-
-def served_model(
-    directory: Path, device: torch.device, dtype: torch.dtype = torch.float32
-) -> tuple[Spec, Evaluate]:
-    """Return contract and model of a run as a server would have them, to the bit; arguments as `load_model`.
-
-    Raises:
-        FileNotFoundError, ValueError: as `export`.
-    """
-    with TemporaryDirectory() as folder:
-        export(directory, Path(folder))
-        return load_model(Path(folder), device, dtype)
-
-
 if __name__ == "__main__":
-    from genserve.train import plain_errors  # here: a server needs nothing of training
-
     if len(sys.argv) != 3:
         sys.exit("usage: python -m genserve.export RUN OUTPUT")
     with plain_errors():

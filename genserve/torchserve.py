@@ -26,11 +26,12 @@ import torch
 from genserve.api import PictureRequest
 from genserve.diffusion import Sampler, See
 from genserve.engine import Finished
-from genserve.export import Spec, load_model
+from genserve.export import Spec
 from genserve.fields import BadRequest, parse
 from genserve.forward import PRECISIONS, precision_for
 from genserve.host import Slices, keep_telling, only_worker
 from genserve.lanes import Lanes
+from genserve.loading import load_model
 from genserve.meter import Meter
 from genserve.replies import Film, Notes, Reply, Stream, answer, failure, film_for, refusal, too_late
 from genserve.rows import fields_of

@@ -7,10 +7,9 @@ import gc
 import logging
 import math
 import os
-import sys
 from argparse import HelpFormatter, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from genserve.cli import plain_errors
 from genserve.forward import precision_for
 
 log = logging.getLogger(__name__)
@@ -40,27 +40,6 @@ def help_formatter() -> type[HelpFormatter]:
         pass
 
     return Help
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """End the program in one line when something fails that its user can mend: values, files, disks."""
-    try:
-        yield
-    except (ValueError, FloatingPointError, OSError) as error:
-        _close_bars()
-        if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-            sys.exit(f"error: {error.filename}: {error.strerror}")
-        sys.exit(f"error: {error}")
-
-
-def _close_bars() -> None:
-    """End the lines that progress bars stand on, so that an error has a line of its own."""
-    if "tqdm" in sys.modules:
-        from tqdm import tqdm
-
-        for bar in list(tqdm._instances):
-            bar.close()
 
 
 def configure(

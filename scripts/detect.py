@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from genserve import data, run, train
+from genserve.cli import plain_errors
 from genserve.data import DataConfig
 from genserve.export import walk_of
 from genserve.train import help_formatter
@@ -167,5 +168,5 @@ def command_line(argv: list[str]) -> Detection:
 
 
 if __name__ == "__main__":
-    with train.plain_errors():
+    with plain_errors():
         main(command_line(sys.argv[1:]))

@@ -38,6 +38,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genserve import data, images, run, train
+from genserve.cli import plain_errors
 from genserve.diffusion import Query
 from genserve.draw import served, setting
 from genserve.export import serving_of, spec_of
@@ -294,5 +295,5 @@ def command_line(argv: list[str]) -> FigureConfig:
 
 
 if __name__ == "__main__":
-    with train.plain_errors():
+    with plain_errors():
         main(command_line(sys.argv[1:]))

@@ -40,10 +40,11 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 from tqdm import tqdm
 
+from genserve.cli import plain_errors
 from genserve.client import answers, checked, mapped
 from genserve.folder import file_of, keep_settings, refuse_changes, remove_torn, settings_of, shard
 from genserve.run import write_atomic
-from genserve.train import flags, help_formatter, plain_errors
+from genserve.train import flags, help_formatter
 
 Answers = Iterator[dict[str, Any]]
 # the fields of requests that go together -> their JSON answers, in order

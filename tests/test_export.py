@@ -13,8 +13,9 @@ import torch
 
 from genserve import run
 from genserve.draw import served
-from genserve.export import export, load_model, read_spec, spec_of
+from genserve.export import export, read_spec, spec_of
 from genserve.forward import PRECISIONS
+from genserve.loading import load_model
 from genserve.schedules import Tuned
 from genserve.settings import filled
 

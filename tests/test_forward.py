@@ -9,8 +9,9 @@ from real_server import ROOT
 from torch import Tensor
 
 from genserve import forward
-from genserve.export import export, load_model
+from genserve.export import export
 from genserve.forward import PRECISIONS, packed, precision_for
+from genserve.loading import load_model
 from genserve.run import load_denoiser
 
 RUN = ROOT / "weights" / "diffusion-mnist"

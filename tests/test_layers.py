@@ -29,13 +29,13 @@ class Area(NamedTuple):
 # A new module takes its place in the area it belongs to, behind everything there that it imports.
 TABLE = """
 area        | below                                       | modules
-leaves      |                                             | images
+leaves      |                                             | files images cli
 mathematics |                                             | noise schedules unet diffusion consistency energy
                                                             contrastive engine lanes forward
 datasets    | leaves                                      | data
-runs        | leaves mathematics                          | run export
+runs        | leaves mathematics                          | run export loading settings
 drawing     | leaves mathematics datasets runs            | client folder draw trajectory
-learning    | leaves mathematics datasets runs            | train learner diagnosis
+learning    | leaves mathematics datasets runs            | train identity checkpoint learner diagnosis
 measure     | leaves mathematics datasets runs drawing    | measure.records measure.metrics measure.inception
                                                             measure.classifier measure.reference
                                                             measure.sources measure.curve

@@ -13,9 +13,10 @@ from genserve import run
 from genserve.data import Progress
 from genserve.draw import draw, fair_classes, served, setting
 from genserve.engine import Evaluate
-from genserve.export import served_model, spec_of, tuned_in
+from genserve.export import spec_of, tuned_in
 from genserve.files import parsing, read_json
 from genserve.forward import PRECISIONS
+from genserve.loading import served_model
 from genserve.measure import metrics
 from genserve.measure.classifier import features_of
 from genserve.measure.records import digest

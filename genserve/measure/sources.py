@@ -17,7 +17,8 @@ from genserve import data
 from genserve.client import answers
 from genserve.data import DataConfig, Progress
 from genserve.draw import KEYS, draw, fair_classes, fields_of, served, setting
-from genserve.export import served_model, spec_of
+from genserve.export import spec_of
+from genserve.loading import served_model
 
 SHARE = 16  # images a request
 
