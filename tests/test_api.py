@@ -9,10 +9,11 @@ import pytest
 
 from genserve.api import WORK_MAX, PictureRequest
 from genserve.api_diffusion import DiffusionRequest
-from genserve.api_energy import EnergyRequest
+from genserve.api_energy import WALKS, EnergyRequest
+from genserve.diffusion import SAMPLERS
 from genserve.export import Spec
 from genserve.fields import BadRequest, allowed, members, parse
-from genserve.schedules import Tuned
+from genserve.schedules import SCHEDULES, Tuned
 
 DIGITS = Spec(
     name="digits",
@@ -215,7 +216,8 @@ def test_work_is_bounded_with_guidance_counted() -> None:
     [
         ({"format": "gif", "num_samples": 64, "steps": 90, "scale": 2}, "steps",
          "fewer steps or fewer samples or a smaller scale"),
-        ({"format": "gif", "num_samples": 1, "scale": 16, "steps": 30}, "steps", "fewer steps or a smaller scale"),
+        ({"format": "gif", "num_samples": 1, "scale": 16, "steps": 30}, "steps",
+         "fewer steps or a smaller scale"),
         ({"stream": True, "frames": 50, "steps": 90, "num_samples": 64, "scale": 2}, "frames",
          "fewer frames or fewer samples or a smaller scale"),
         ({"stream": True, "frames": 50, "num_samples": 64, "scale": 16}, "scale",
@@ -249,6 +251,12 @@ def test_every_allowed_value_stands_under_its_family(kind: type[PictureRequest],
     for name, field in kind.model_fields.items():
         assert members(field.annotation) in ([], rows[f"`{name}`"].split(", ")), name
         assert rows[f"`{name}`"] == allowed(kind, name)
+
+
+def test_requests_list_every_solver_and_schedule_there_is() -> None:
+    for kind, samplers in ((DiffusionRequest, SAMPLERS), (EnergyRequest, {*SAMPLERS, *WALKS})):
+        assert set(members(kind.model_fields["sampler"].annotation)) == set(samplers)
+        assert set(members(kind.model_fields["schedule"].annotation)) == set(SCHEDULES)
 
 
 @pytest.mark.parametrize("kind", [DiffusionRequest, EnergyRequest])

@@ -284,6 +284,46 @@ def test_a_picture_of_another_size_or_kind_is_refused_and_others_are_answered(ha
     assert energies(jpeg) == pytest.approx(energies(mine), rel=0.5)
 
 
+def test_a_failed_request_is_logged_without_the_client_s_pictures(
+    handler: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sampler = type(handler).sampler
+
+    def diverging(self: Any, request: Any, see: Any, notes: Any) -> Any:
+        x_0 = yield from sampler(self, request, see, notes)
+        return x_0 * float("nan")
+
+    monkeypatch.setattr(type(handler), "sampler", diverging)
+    (reply,) = ask(handler, {"task": "restore", "images": SEVEN, "mask": MASK, "seed": 13, "steps": 3})
+    assert reply.status == 500
+    assert json.loads(reply.body)["field"] == ""
+    assert "task=restore seed=13" in caplog.text
+    assert "'steps': 3" in caplog.text
+    for picture in (SEVEN, MASK):
+        assert picture[:12] not in caplog.text
+
+
+def test_null_beside_pictures_is_not_given(handler: Any) -> None:
+    nothing = {name: None for name in type(handler).Request.model_fields if name != "images"}
+    plain, with_nulls = ask(handler, {"images": SEVEN}, {"images": SEVEN, **nothing})
+    assert with_nulls.status == 200, with_nulls.body
+    assert with_nulls.body == plain.body
+
+
+@pytest.mark.parametrize("task", ["score", "refine", "restore", "explain"])
+def test_two_pictures_in_one_text_are_refused_in_json_and_read_in_a_form(handler: Any, task: str) -> None:
+    fields = {"task": task, "images": f"{SEVEN},{STATIC}"}
+    (refused,) = ask(handler, fields)
+    assert (refused.status, json.loads(refused.body)["field"]) == (400, "images")
+    assert SEVEN[:12].encode() not in refused.body
+    form = {name: value.encode() for name, value in fields.items()} | {"seed": b"1", "steps": b"1"}
+    if task in ("score", "explain"):
+        del form["seed"], form["steps"]
+    (taken,) = handler.replies([form], [{}])
+    assert taken.status == 200, taken.body
+    assert len(energies(taken)) == 2
+
+
 def test_describe_says_how_it_is_read_and_walked_on(handler: Any) -> None:
     (reply,) = ask(handler, {"task": "describe"})
     described = json.loads(reply.body)
