@@ -10,7 +10,7 @@ from typing_extensions import Self
 from genserve.api import PictureRequest, fitting
 from genserve.diffusion import SAMPLERS, TAKE_ETA
 from genserve.export import Spec, Walk
-from genserve.fields import SAMPLES_MAX, BadRequest, Pictures, field
+from genserve.fields import SAMPLES_MAX, BadRequest, Picture, Pictures, Real, field
 from genserve.settings import WALKS, Setting
 from genserve.uploads import decoded
 
@@ -20,7 +20,6 @@ class EnergyRequest(PictureRequest):
 
     task: Literal["sample", "score", "refine", "restore", "explain", "describe"] | None = field(
         None,
-        "sample, score, refine, restore, explain, describe",
         "`sample` draws, and is usual; with pictures sent along, `score` is: their energies and ranks; "
         "`refine` walks downhill from them; `restore` fills what a mask leaves out, or takes noise away; "
         "`explain`, also at `POST /explanations/...`, shows the gradient of the energy at every pixel; "
@@ -28,35 +27,37 @@ class EnergyRequest(PictureRequest):
     )
     images: Pictures = field(
         None,
-        f"1 to {SAMPLES_MAX} pictures of the model's size",
         "base64 in JSON, one or a list; a file in multipart; or the whole body one picture file",
+        f"1 to {SAMPLES_MAX} pictures of the model's size",
+        repr=False,  # a client's pictures belong in no log
     )
-    mask: str | None = field(
-        None, "a picture of the model's size", "of `restore`: what is white stays, what is black is filled"
+    mask: Picture | None = field(
+        None,
+        "of `restore`: what is white stays, what is black is filled",
+        "a picture of the model's size",
+        repr=False,
     )
     sampler: Literal["langevin", "mala", "ddim", "ddpm", "heun", "dpmpp_2m", "consistency"] | None = field(
         None,
-        "langevin, mala, ddim, ddpm, heun, dpmpp_2m, consistency",
         "the model's best where not given; `mala` walks at one noise level, the diffusion samplers want a "
         "model that knows several",
     )
-    sigma: float | None = field(
+    sigma: Real | None = field(
         None,
-        "the model's sigma_min to sigma_max",
         "noise level at which pictures are looked at (`score`, `refine`, `explain`), or how noisy they are "
         "(`restore` without a mask: standard deviation, pixels being -1 to 1)",
+        "the model's sigma_min to sigma_max",
         gt=0,
     )
-    step_size: float | None = field(
+    step_size: Real | None = field(
         None,
-        "0 to 1000, above 0",
         "of `langevin` and `mala`: what the gradient is multiplied by, in units of sigma**2",
+        "0 to 1000, above 0",
         gt=0,
         le=1000,
     )
-    noise: float | None = field(
+    noise: Real | None = field(
         None,
-        "0 to 10",
         "of `langevin`: standard deviation of the fresh noise of a step, in units of sigma; where not given, "
         "the model's, or as much as the next noise level wants, or at one level sqrt(2 step_size), which "
         "draws from exp(-E); 0 for `refine`",

@@ -18,6 +18,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,7 +39,6 @@ from genserve.rows import fields_of
 
 log = logging.getLogger(__name__)
 
-PHRASES = {200: "OK", 400: "Bad Request", 500: "Internal Server Error", 504: "Gateway Timeout"}
 WORTH_A_VISIT = 8  # one answer for so many open requests
 
 
@@ -196,7 +196,7 @@ class EngineHandler(ABC):
         return admitted.stream.more(), False  # b"" sends nothing, and shows whether the client is there
 
     def _head(self, i: int, reply: Reply, context: Any) -> None:
-        context.set_response_status(reply.status, PHRASES[reply.status], i)
+        context.set_response_status(reply.status, HTTPStatus(reply.status).phrase, i)
         context.set_response_content_type(i, reply.content_type)
         for name, value in (reply.headers | {"X-Model-Version": self.version}).items():
             context.set_response_header(i, name, value)
@@ -267,7 +267,10 @@ class EngineHandler(ABC):
             log.exception("the device is lost until this process ends: the host starts another")
             os._exit(1)
         except Exception:
-            log.exception("failed request=%s", admitted.request)
+            request = admitted.request  # never logged itself: a client's pictures are in it
+            log.exception(
+                "failed task=%s seed=%s settings=%s", request.task, request.seed, self._settings(request)
+            )
             self.meter.add("failed")
             reply = failure()
         else:

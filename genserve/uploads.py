@@ -1,7 +1,6 @@
 """Pictures that a client sends: base64 text to tensors in [-1, 1]. Nothing is resized, nothing guessed."""
 
 import base64
-import binascii
 import io
 import warnings
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from genserve.base64_text import decode
 from genserve.images import normalise
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
@@ -31,17 +31,14 @@ def decoded(text: str, shape: Sequence[int]) -> Tensor:
     """Return a picture, (C, H, W) in [-1, 1]; gray where C is 1, colour where it is 3.
 
     Args:
-        text: a file of one of FORMATS in base64, or such a `data:` URL.
+        text: a file of one of FORMATS, in a form that `base64_text.decode` reads.
         shape: (C, H, W) that it must have; other modes than the model's are converted, other sizes refused.
 
     Raises:
         ValueError: it is no such picture.
     """
     c, h, w = shape
-    try:
-        data = base64.b64decode(text.rpartition(",")[2], validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("not base64") from None
+    data = decode(text)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Pillow only warns of some pictures that it should not open

@@ -39,7 +39,8 @@ learning    | leaves mathematics datasets runs            | train identity check
 measure     | leaves mathematics datasets runs drawing    | measure.records measure.metrics measure.inception
                                                             measure.classifier measure.reference
                                                             measure.sources measure.curve
-serving     | leaves mathematics runs                     | fields uploads rows api api_diffusion api_energy
+serving     | leaves mathematics runs                     | base64_text fields uploads envelopes rows api
+                                                            api_diffusion api_energy
                                                             replies walks meter host torchserve
 """
 ROWS = [row.split("|") for row in re.sub(r"\n +", " ", TABLE).strip().splitlines()[1:]]
