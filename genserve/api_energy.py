@@ -10,7 +10,7 @@ from genserve.api import PictureRequest
 from genserve.diffusion import SAMPLERS, evaluations
 from genserve.export import Spec, Walk
 from genserve.fields import SAMPLES_MAX, BadRequest, Pictures, field
-from genserve.uploads import decoded
+from genserve.uploads import FORMATS, decoded
 
 WALKS = ("langevin", "mala")  # samplers that take the slope as it is
 
@@ -199,7 +199,7 @@ class EnergyRequest(PictureRequest):
             return decoded(text, spec.shape)
         except ValueError as error:
             c, h, w = spec.shape
-            allowed = f"{w} x {h} pixels, {'gray' if c == 1 else 'colour'}, PNG, JPEG, GIF, BMP or WebP"
+            allowed = f"{w} x {h} pixels, {'gray' if c == 1 else 'colour'}, {', '.join(FORMATS)}"
             raise BadRequest(name, f"{name} {k}: {error}", allowed) from None
 
     @property
