@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from typing_extensions import Self
 
 from genserve.export import Spec
-from genserve.fields import SAMPLES_MAX, BadRequest, Count, Label, Real, Watching, field
+from genserve.fields import SAMPLES_MAX, BadRequest, Count, Label, Real, Watching, echo, field
+from genserve.labels import NO_CLASS, class_of, numbered
 from genserve.noise import SEED_MAX, drawn_classes
 from genserve.settings import BadSetting, Setting, filled
 
-NO_CLASS = "none"  # as a label
 # values in one answer; the host takes minutes over a batch of answers of tens of megabytes
 PIXELS_MAX = 2**22
 WORK_MAX = 16_384  # images x network evaluations of one request: a minute of one core
@@ -66,9 +66,10 @@ class PictureRequest(BaseModel, ABC):
     )
     label: Label = field(
         None,
-        "what to draw; where not given, a class drawn for each image, or none where pictures are sent; "
+        "what to draw; a name comes first, and where all names are whole numbers, only names count; 2 and "
+        '"2" mean the same; where not given, a class drawn for each image, or none where pictures are sent; '
         f"`{NO_CLASS}` asks the model without any class",
-        f"a class by number or name, a list with one for each image, or {NO_CLASS}",
+        f"a class by name or index, a list with one for each image, or {NO_CLASS}",
     )
     format: Literal["png", "json", "npy", "zip", "filmstrip", "gif"] = field(
         "png",
@@ -237,14 +238,11 @@ def fitting(spec: Spec, **given: Any) -> Setting:
 
 
 def _class(value: int | str, spec: Spec) -> int:
-    """Return a class's number."""
-    allowed = (
-        f"0 to {len(spec.classes) - 1}, or {', '.join(spec.classes[:20])}"
-        if spec.classes
-        else "none: this model has no classes"
-    )
-    names = {str(k): k for k in range(len(spec.classes))} | {name: k for k, name in enumerate(spec.classes)}
-    number = names.get(value) if isinstance(value, str) else value
-    if number is None or not 0 <= number < len(spec.classes):
-        raise BadRequest("label", f"{str(value)[:40]!r} is no class of this model", allowed)
-    return number
+    """Return a class's index."""
+    index = class_of(value, spec.classes)
+    if index is None:
+        names = ", ".join(spec.classes[:20]) or "none: this model has no classes"
+        names += ", ..." if len(spec.classes) > 20 else ""
+        by_index = "" if numbered(spec.classes) else f"0 to {len(spec.classes) - 1}, or "
+        raise BadRequest("label", f"{echo(str(value))!r} is no class of this model", by_index + names)
+    return index

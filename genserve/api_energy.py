@@ -12,7 +12,7 @@ from genserve.diffusion import SAMPLERS, TAKE_ETA
 from genserve.export import Spec, Walk
 from genserve.fields import SAMPLES_MAX, BadRequest, Picture, Pictures, Real, field
 from genserve.settings import WALKS, Setting
-from genserve.uploads import decoded
+from genserve.uploads import FORMATS, decoded
 
 
 class EnergyRequest(PictureRequest):
@@ -188,7 +188,7 @@ class EnergyRequest(PictureRequest):
             return decoded(text, spec.shape)
         except ValueError as error:
             c, h, w = spec.shape
-            allowed = f"{w} x {h} pixels, {'gray' if c == 1 else 'colour'}, PNG, JPEG, GIF, BMP or WebP"
+            allowed = f"{w} x {h} pixels, {'gray' if c == 1 else 'colour'}, {', '.join(FORMATS)}"
             raise BadRequest(name, f"{name} {k}: {error}", allowed) from None
 
     @property

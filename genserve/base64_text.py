@@ -27,7 +27,7 @@ def decode(text: str) -> bytes:
         raise ValueError("not base64: it has a comma, and is one picture, not a list")
     text = re.sub("[\r\n]+", "", text)
     if not text:
-        raise ValueError("not base64: it is empty")
+        raise ValueError("an empty file")
     if " " in text:
         raise ValueError("not base64: it has spaces; a form writes + as %2B")
     bare = text.rstrip("=")

@@ -3,12 +3,15 @@
     00001.png, ...       picture k of a seed is file k + 1
     shard-00000.tar, ... of each picture its .png, what is known of it in .json, its class as a number in .cls
 
-Every file is written as a whole or not at all, so whoever goes on with a folder, after a kill too, draws what
-has no file. Several processes may write into one folder, on several machines, each its own files.
+settings.json comes first, and every file is written as a whole or not at all, so whoever goes on with a
+folder, after a kill too, draws what has no whole file. Several processes may write into one folder, on
+several machines, each its own files.
 """
 
 import io
 import json
+import os
+import re
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +20,9 @@ from typing import Any
 from genserve.files import parsing, read_json, write_json
 
 SETTINGS = "settings.json"
+NAMES = re.compile(r"\d{5,}\.png|shard-\d{5,}\.tar")  # what `file_of` returns
+PNG_BEGINS, PNG_ENDS = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
+TAR_ENDS = bytes(2 * tarfile.BLOCKSIZE)
 
 
 def name_of(k: int) -> str:
@@ -30,13 +36,60 @@ def file_of(k: int, shards: int | None) -> str:
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
-    """Return how the pictures of a folder were drawn, or none where there are none."""
+    """Return how the pictures of a folder were drawn, or None without settings.json.
+
+    Raises:
+        ValueError: it is no settings.json of ours.
+    """
     path = folder / SETTINGS
     if not path.is_file():
         return None
     settings: dict[str, Any] = read_json(path)
-    with parsing(path, "how the pictures of a folder were drawn"):
-        return settings | {"seed": settings["seed"], "asked": dict(settings["asked"])}
+    with parsing(path, "what generate.py writes"):
+        return settings | {
+            "seed": settings["seed"],
+            "asked": dict(settings["asked"]),
+            "drawn": settings["drawn"],
+        }
+
+
+def names_in(folder: Path) -> set[str]:
+    """Return the names of the files of a folder, none where it does not exist yet.
+
+    Raises:
+        ValueError: some are called as ours are, without settings.json, which would have come before them; or
+            it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, must be a folder: give another --output-dir")
+    names = set(os.listdir(folder)) if folder.is_dir() else set()
+    # settings.json is looked for after the names: another process may be writing its first files
+    if (foreign := sorted(filter(NAMES.fullmatch, names))) and settings_of(folder) is None:
+        raise ValueError(
+            f"{folder} has {foreign[0]} and no {SETTINGS}, which says how it was drawn: "
+            "give another --output-dir"
+        )
+    return names
+
+
+def is_whole(file: Path) -> bool:
+    """Return whether a picture or shard begins and ends as one.
+
+    Raises:
+        ValueError: it is a folder.
+    """
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder, must be a file of pictures: give another --output-dir")
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(0)
+        begins = opened.read(tarfile.BLOCKSIZE)
+        opened.seek(max(0, size - len(TAR_ENDS)))
+        ends = opened.read()
+    if file.suffix == ".png":
+        return begins.startswith(PNG_BEGINS) and ends.endswith(PNG_ENDS)
+    # a tar that was cut at the end of a record ends with the bytes of a picture
+    return size > 0 and size % tarfile.RECORDSIZE == 0 and ends == TAR_ENDS and begins[257:262] == b"ustar"
 
 
 def refuse_changes(folder: Path, settings: dict[str, Any]) -> bool:

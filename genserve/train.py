@@ -52,7 +52,8 @@ def configure(
     """
     from jsonargparse import ArgumentParser
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    level = logging.INFO if int(os.environ.get("RANK", "0")) == 0 else logging.ERROR  # the others are quiet
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     parser = ArgumentParser(description=description, exit_on_error=True)
     parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
     parser.add_class_arguments(kind, nested_key=None)

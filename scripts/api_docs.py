@@ -51,7 +51,7 @@ TAIL = f"""
 Pictures are sent as base64 (`images`: one or a list), as a file in multipart (`-F images=@seven.png`; the host keeps
 one file of a name), or as the whole body (`--data-binary @seven.png -H 'Content-Type: image/png'`, with the other fields in the query of `/energy/predict`; without its
 type the host takes it for a form and answers 500). They must have the
-model's size; colour is turned to gray where the model is gray; transparent ones are refused. `POST /explanations/energy` is the task `explain`.
+model's size and be opaque; [pictures.md](pictures.md) says how they are read. `POST /explanations/energy` is the task `explain`.
 A picture in a query string would stand in the host's access log: send it in a body.
 
 Every answer carries the energies of its pictures at the model's own level (`score`, `refine` and `explain`: at `sigma`), in JSON and in the headers `X-Energy`

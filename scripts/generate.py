@@ -10,7 +10,8 @@
 
 The pictures are 00001.png, 00002.png and so on in one folder. Picture k of a seed never changes, so a run
 that was stopped or killed goes on with the same command, and a larger --num-images adds to what is there.
-settings.json says how they were drawn, and a folder that was drawn otherwise is refused.
+settings.json says how they were drawn, and a folder that was drawn otherwise is refused, as is one that has
+such files without it. A file that is cut short is drawn again.
 
 A shard, shard-00000.tar and so on, holds of each picture its .png, its class as a number in .cls, and what is
 known of it in .json. The last one may not be full, so a folder of shards keeps its --num-images.
@@ -42,7 +43,16 @@ from tqdm import tqdm
 
 from genserve.cli import plain_errors
 from genserve.client import answers, checked, mapped
-from genserve.folder import file_of, keep_settings, refuse_changes, remove_torn, settings_of, shard
+from genserve.folder import (
+    file_of,
+    is_whole,
+    keep_settings,
+    names_in,
+    refuse_changes,
+    remove_torn,
+    settings_of,
+    shard,
+)
 from genserve.run import write_atomic
 from genserve.train import flags, help_formatter
 
@@ -68,7 +78,7 @@ class GenerateConfig:
             cores, at most 64.
         run: a run directory, such as weights/diffusion-mnist, to draw from without a server.
         seed: names the pictures; drawn where not given, kept where the folder has one.
-        label: class by number or name; anything where not given.
+        label: class by name, or by index where not all names are whole numbers; anything where not given.
         sampler: ddim, ddpm, heun, dpmpp_2m, consistency, or langevin of an energy; the model's best where not
             given.
         steps: of the sampler; the model's best where not given.
@@ -119,13 +129,18 @@ def main(config: GenerateConfig) -> None:
     """Draw what is missing."""
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     folder = Path(config.output_dir)
+    names = names_in(folder)
     settings = {"seed": seed_of(config, folder, size), "asked": config.asked}
     refuse_changes(folder, settings)
     draw, together = from_run(Path(config.run)) if config.run else (from_server(config), 1)
     unit = config.shards or SHARE * together
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     mine = [k for k in range(config.num_images) if k // unit % size == rank]
-    missing = {k for k in mine if file_of(k, config.shards) not in names}
+    drawn = names & {file_of(k, config.shards) for k in mine}
+    torn = {name for name in drawn if not is_whole(folder / name)}
+    if torn:
+        print(f"{len(torn)} files are cut short and are drawn again ({min(torn)})", file=sys.stderr)
+    whole = drawn - torn
+    missing = {k for k in mine if file_of(k, config.shards) not in whole}
     pictures = Counter(file_of(k, config.shards) for k in missing)  # of each file
     remove_torn(folder, names, pictures)
 

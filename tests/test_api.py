@@ -204,6 +204,31 @@ def test_a_class_goes_by_number_or_name_and_only_where_there_are_classes() -> No
         resolved({"label": 0}, PLAIN)
 
 
+def test_a_label_means_one_class_in_json_in_text_and_in_a_list() -> None:
+    for classes in (("1", "2", "10"), ("0", "1", "10", "2"), ("cat", "2", "0"), ("-1", "b")):
+        spec = dataclasses.replace(PLAIN, classes=classes)
+        for label in (*range(-1, 12), *classes):
+            results: list[Any] = []
+            for fields, text in (
+                ({"label": label}, False),
+                ({"label": str(label)}, False),
+                ({"label": [label]}, False),
+                ({"label": str(label)}, True),
+            ):
+                try:
+                    results.append(
+                        resolved(fields | {"num_samples": "1" if text else 1}, spec, text=text).label
+                    )
+                except BadRequest as error:
+                    results.append(error.field)
+            expected: Any = "label"
+            if str(label) in classes:  # a name comes first
+                expected = [classes.index(str(label))]
+            elif not all(name.isdecimal() for name in classes) and label in range(len(classes)):
+                expected = [label]
+            assert results == [expected] * 4
+
+
 def test_work_is_bounded_with_guidance_counted() -> None:
     steps = WORK_MAX // 64
     assert resolved({"num_samples": 64, "steps": steps}).steps == steps

@@ -6,9 +6,11 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from genserve.folder import file_of, keep_settings, remove_torn, settings_of, shard
+from genserve import images
+from genserve.folder import file_of, is_whole, keep_settings, names_in, remove_torn, settings_of, shard
 
 ENTRIES: list[dict[str, Any]] = [
     {"index": 4, "label": 7, "seed": 3, "png": "in base64"},
@@ -72,3 +74,45 @@ def test_only_what_is_torn_and_ours_is_removed(tmp_path: Path):
         (tmp_path / name).touch()
     remove_torn(tmp_path, [*ours, *others, ".gone.png.1.part"], ["00001.png", "shard-00000.tar", "gone.png"])
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+@pytest.mark.parametrize("name", ["00002.png", "100000.png", "shard-00000.tar"])
+def test_files_called_as_ours_are_foreign_without_settings(tmp_path: Path, name: str):
+    (tmp_path / "holiday.png").touch()
+    (tmp_path / "2.png").touch()
+    assert names_in(tmp_path) == {"holiday.png", "2.png"}
+    assert names_in(tmp_path / "new") == set()
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=rf"has {name} and no settings\.json.*give another --output-dir"):
+        names_in(tmp_path)
+    keep_settings(tmp_path, SETTINGS, rank=0)
+    assert name in names_in(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"seed": 3}'])
+def test_settings_of_somebody_else_are_named(tmp_path: Path, text: str):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(ValueError, match=r"settings\.json "):
+        settings_of(tmp_path)
+
+
+def test_a_file_is_whole_with_its_beginning_and_its_end(tmp_path: Path):
+    png = images.png(np.random.default_rng(0).integers(0, 256, (8, 8, 1)).astype(np.uint8))
+    for name, whole in (("x.png", png), ("x.tar", shard(ENTRIES, [png * 100, png * 100]))):
+        (tmp_path / name).write_bytes(whole)
+        assert is_whole(tmp_path / name)
+        cuts = [0, 1, 20, len(whole) // 2, len(whole) - 1, *range(10_240, len(whole), 10_240)]
+        for cut in cuts:
+            (tmp_path / name).write_bytes(whole[:cut])
+            assert not is_whole(tmp_path / name)
+        (tmp_path / name).write_bytes(bytes(10_240))
+        assert not is_whole(tmp_path / name)
+    (tmp_path / "00001.png").mkdir()
+    with pytest.raises(ValueError, match=r"00001\.png is a folder"):
+        is_whole(tmp_path / "00001.png")
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path):
+    (tmp_path / "x").touch()
+    with pytest.raises(ValueError, match="x is a file, must be a folder"):
+        names_in(tmp_path / "x")

@@ -59,7 +59,7 @@ def test_gray_and_colour_are_turned_into_each_other():
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (file(Image.new("L", (6, 5))), "6 x 5 pixels, this model's have 5 x 6"),
+        (file(Image.new("L", (6, 5))), "6 x 5 pixels, not 5 x 6"),
         (file(Image.new("1", (14_000, 14_000))), "too many pixels"),  # of which Pillow only warns
         (file(Image.new("LA", (5, 6))), "transparent"),
         (file(Image.new("L", (5, 6)), transparency=0), "transparent"),

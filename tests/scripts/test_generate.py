@@ -98,6 +98,30 @@ def test_a_hole_anywhere_is_filled_and_more_pictures_are_added(tiny: Path, tmp_p
 
 
 @pytest.mark.parametrize("more", [(), ("--shards", 9)], ids=["files", "shards"])
+def test_a_file_that_is_cut_short_is_drawn_again(
+    tiny: Path, tmp_path: Path, more: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+):
+    flags = ["--run", tiny, "--steps", 2, "--num-images", 20, *more]
+    drawn = generate(tmp_path, *flags)
+    first, second, *_ = sorted(drawn.keys() - {"settings.json"})
+    (tmp_path / first).write_bytes(b"")
+    (tmp_path / second).write_bytes(drawn[second][:-20])
+    capsys.readouterr()
+    assert generate(tmp_path, *flags) == drawn
+    assert f"2 files are cut short and are drawn again ({first})\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", [b"", b"a picture of another program"])
+def test_a_folder_of_another_program_s_pictures_is_refused_and_left_alone(
+    tiny: Path, tmp_path: Path, data: bytes
+):
+    (tmp_path / "00002.png").write_bytes(data)
+    with pytest.raises(ValueError, match=r"has 00002\.png and no settings\.json"):
+        generate(tmp_path, "--run", tiny, "--steps", 2, "--num-images", 3)
+    assert files(tmp_path) == {"00002.png": data}
+
+
+@pytest.mark.parametrize("more", [(), ("--shards", 9)], ids=["files", "shards"])
 def test_ranks_share_out_the_pictures(
     tiny: Path, tmp_path: Path, more: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ):
