@@ -52,7 +52,8 @@ def opened(name: str, value: Any) -> dict[str, Any] | str:
         try:
             value = json.loads(value, parse_int=integer)
         except (ValueError, RecursionError):
-            raise BadRequest(name, f"the {name} is not JSON", expected) from None
+            if value.lstrip().startswith("{"):  # a text may also be what the host parsed out of a JSON string
+                raise BadRequest(name, f"the {name} is not JSON", expected) from None
     if not isinstance(value, dict):
         raise BadRequest(name, f"the {name} is not a JSON object", EXAMPLE)
     return value

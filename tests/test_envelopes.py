@@ -91,7 +91,7 @@ def test_an_explanation_takes_envelopes_too() -> None:
         ({"data": '{"seed": '}, "data", "not JSON"),
         ({"data": ""}, "data", "empty"),
         ({"data": "a b"}, "data", "spaces"),
-        ({"data": "AAAA"}, "data", "not JSON"),
+        ({"data": "AAAA"}, "data", "not a JSON object"),
         ({"data": {"data": FIELDS}}, "data", "no such field"),
         ({"data": {"colour": 1}}, "colour", "no such field"),
         ({"data": {"seed": -1}}, "seed", "out of range"),

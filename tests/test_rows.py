@@ -58,7 +58,7 @@ def test_a_body_that_says_nothing_is_refused(row: dict[str, Any], headers: dict[
     assert caught.value.field == "body"
 
 
-@pytest.mark.parametrize("body", [None, [], 4, "4", bytearray(b"null"), bytearray(b'"x"')])
+@pytest.mark.parametrize("body", [None, [], 4, "4", "x", bytearray(b"null"), bytearray(b'"x"')])
 def test_json_that_is_no_object_is_told_so(body: Any) -> None:
     with pytest.raises(BadRequest) as caught:
         fields_of({"body": body}, {"Content-Type": "application/json", "Content-Length": "4"})

@@ -64,7 +64,7 @@ def test_one_request_in_five_ways_of_asking(server: Server) -> None:
         (b'{"num_samples":', "application/json", "body"),
         (b"[1]", "application/json", "body"),
         (b"[" * 60_000, "application/json", "body"),
-        (b'{"\\ud800": 1}', "application/json", "body"),
+        (b'{"\\ud800": 1}', "application/json", "?"),
         (
             b'{"num_samples": 4}',
             "application/x-www-form-urlencoded",
