@@ -1,4 +1,4 @@
-"""A training run on disk: a directory kept to one program, and where the run goes on from."""
+"""Keep a training run on disk: a directory for one program, and checkpoints to go on from."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""Files that are old or new and never half, and errors that name the file.
+"""Write files as a whole or not at all, and name the file in every error.
 
 Every write goes to a neighbour first and is renamed into place: a reader sees the old file or the new one.
 """
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name a file in the system's errors: that a disk is full, the system says without a name."""
+    """Name a file in the system's errors, which do not always have one: a full disk has none."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What makes a training run this one and no other: its model, its settings, its data, what it starts from."""
+"""Describe what a training run is, by model, settings, data and inputs, and compare two descriptions."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ NAMES_SHOWN = 20  # of classes, in an error
 
 
 def described(images: ImageSet) -> dict[str, Any]:
-    """Return what config.json records of a data set: number, classes, mean and std, and a SHA-256.
+    """Return the entry of a data set in config.json: number, classes, mean and std, and a SHA-256.
 
     The SHA-256 covers shape, pixels and labels as the network sees them: (N, C, H, W) uint8 after cropping
     and resizing, and (N,) int64. Mean and std are of all pixels in [-1, 1].
@@ -60,7 +60,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
-    """Return what makes another run of `now`, a few words each; an empty list for the same run.
+    """Return the differences that make `now` another run, a few words each; an empty list for the same run.
 
     Args:
         before: config.json of the run. What an older version did not record is not compared.

@@ -139,6 +139,18 @@ def test_weights_that_a_kill_kept_from_being_written_are_written_when_the_run_go
             assert (directory / "weights.safetensors").read_bytes() == complete
 
 
+def test_a_first_checkpoint_whose_weights_cannot_be_written_is_one_to_go_on_from(directory: Path):
+    first = checkpoint(directory)
+    first.resume(*trained(), total=100)
+    (directory / "weights.safetensors").mkdir()  # in the way
+    with pytest.raises(IsADirectoryError) as refusal:
+        first.save(60, *trained(0.25))
+    assert refusal.value.filename == str(directory / "weights.safetensors")
+    (directory / "weights.safetensors").rmdir()
+    assert checkpoint(directory).resume(*trained(), total=100)["step"] == 60
+    assert run.read_weights(directory / "weights.safetensors")["weight"].eq(0.25).all()
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_and_is_named(directory: Path, full_disk):
     begun(directory)
     before = state_of(directory)

@@ -68,6 +68,14 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, changed: dict[str
     assert settings_of(tmp_path) == SETTINGS
 
 
+@pytest.mark.parametrize("content", ["", '{"seed": 3, "ask', "[]", '{"seed": 3}', '{"seed": 3, "asked": 4}'])
+def test_settings_that_are_torn_or_of_something_else_are_named(tmp_path: Path, content: str):
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(ValueError, match=r"settings\.json [^\n]*$"):
+        keep_settings(tmp_path, SETTINGS, rank=0)
+    assert (tmp_path / "settings.json").read_text() == content
+
+
 def test_only_what_is_torn_and_ours_is_removed(tmp_path: Path):
     ours, others = [".00001.png.77.part", ".shard-00000.tar.8.part"], [".00002.png.77.part", "00001.png"]
     for name in (*ours, *others):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from genserve import train
 from genserve.train import Ranks, configure, learning_rate, update_ema
@@ -112,6 +113,27 @@ def test_a_mistake_of_ours_keeps_its_traceback():
 
     with pytest.raises(KeyError, match="a bug"):
         configure(program, OuterConfig, "A program.", [])
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(28, "No space left on device", "runs/a/state.pt"),
+            "runs/a/state.pt: No space left on device",
+        ),
+        (PermissionError(13, "Permission denied", "runs"), "runs: Permission denied"),
+        (FileNotFoundError("there is no such file"), "there is no such file"),
+        (FloatingPointError("loss nan"), "loss nan"),
+    ],
+)
+def test_what_a_user_can_mend_ends_in_one_line(error: Exception, line: str, capfd):
+    bar = tqdm(total=3)
+    with pytest.raises(SystemExit) as stop, train.plain_errors():
+        raise error
+    assert stop.value.code == f"error: {line}"
+    assert capfd.readouterr().err.endswith("\n")  # the bar has a line of its own
+    assert bar.disable  # closed
 
 
 # ---- learning rate and EMA ---------------------------------------------------------------------------------

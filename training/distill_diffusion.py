@@ -4,11 +4,12 @@
     python training/distill_diffusion.py --teacher runs/mine --data.name folder --data.root DIR --name fast
     torchrun --nproc-per-node 2 training/distill_diffusion.py --config ...  # the same curve on two ranks
 
-The student starts as the teacher and learns from the images to answer with the end of a path, not with the
-mean of all ends. It is sensitive: its loss does not tell good from bad. With a classifier it is measured as
-it goes, and the weights that drew best are kept.
+The student starts as the teacher, or as an earlier student with --start-from, and learns from the images to
+answer with the end of a path, not with the mean of all ends. It is sensitive: its loss does not tell good
+from bad. With a classifier it is measured as it goes, and the weights that drew best are kept.
 
 Run it again after a kill and it goes on from the last checkpoint, to the weights an unbroken run ends with.
+docs/training.md says what may change then.
 """
 
 import copy
@@ -42,7 +43,8 @@ class TrainConfig(DenoiserConfig):
     """One training run; saved in config.json beside the weights.
 
     Args:
-        teacher: run directory of a diffusion model: its network, its weights to start from.
+        teacher: run directory of a diffusion model: its network, and its weights to start from where
+            start_from has none.
         p_mean, p_std: ln t ~ N(p_mean, p_std**2) are the noise levels t, up to the teacher's sigma_max.
         q: each stage divides the distance between the two levels of a pair by this.
         first_stage: 0 compares most images with no noise at all.

@@ -4,7 +4,8 @@
     python training/train_classifier.py --config ... --epochs 1 --max-batches-per-epoch 100     # a quick look
 
 Beside the weights it writes train_features_stats.safetensors: the moments of the features of training and of
-held-out images, all that a Frechet distance needs. Run it again after a kill and it goes on where it was.
+held-out images, all that a Frechet distance needs. Run it again after a kill and it goes on where it was;
+docs/training.md says what may change then.
 """
 
 import copy

@@ -5,6 +5,7 @@
     torchrun --nproc-per-node 2 training/train_diffusion.py --config ...  # the same curve on two ranks
 
 Run it again after a kill and it goes on from the last checkpoint, to the weights an unbroken run ends with.
+docs/training.md says what may change then; --start-from begins a new run with the weights of another.
 """
 
 import sys

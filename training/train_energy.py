@@ -9,6 +9,7 @@ teacher, minutes are enough); `contrastive` is the classic one, which draws its 
 Langevin dynamics from a replay buffer, and takes hours.
 
 Run it again after a kill and it goes on from the last checkpoint, to the weights an unbroken run ends with.
+docs/training.md says what may change then; --start-from begins a new run with the weights of another.
 """
 
 import sys

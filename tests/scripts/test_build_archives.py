@@ -66,6 +66,7 @@ def test_its_handler_imports_from_the_archive_alone(archive: Path, tmp_path: Pat
         (None, "x", "it has no config.json and no weights.safetensors"),
         ("{}", "x", "names no family"),
         ('{"model": {"family": "gan"}}', "x", "there are handlers for diffusion"),
+        ('{"format": 1, "model": {"family": "diffusion"}}', "x", "config.json is not the configuration of a"),
         ("{}", "a b", "--name must be letters"),
     ],
 )

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from genserve import run, train
+from genserve.checkpoint import held
 from genserve.data import DataConfig
 from genserve.measure.classifier import load_classifier
 
@@ -226,6 +227,14 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_when_there_is_room(
     commanded(output)
     files = [place / name / "weights.safetensors" for place in (output, tmp_path / "unhindered")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_second_program_in_a_directory_ends_without_a_trace(name: str, pictures: Path, tmp_path: Path):
+    with held(tmp_path / name):
+        with pytest.raises(ValueError, match=rf"{name} is in use by another program that trains"):
+            fit(name, tmp_path, pictures)
+        assert not list((tmp_path / name).iterdir())
 
 
 def test_a_place_that_cannot_be_written_ends_in_one_line(pictures: Path, tmp_path: Path):
