@@ -112,6 +112,9 @@ def test_the_weights_that_drew_best_are_kept(runs: Path, tmp_path: Path) -> None
     assert left == {"config.json", "weights.safetensors", "state.pt", "metrics.jsonl", "samples.png"}
     state = torch.load(tmp_path / "runs/measured/state.pt", weights_only=True)
     assert state["best"].item() == pytest.approx(min(r["frechet_distance"] for r in measured))
+    weights = run.read_weights(tmp_path / "runs/measured/weights.safetensors")
+    assert weights.keys() == state["kept"].keys()
+    assert all(value.equal(state["kept"][name]) for name, value in weights.items())
 
 
 def test_what_is_wrong_is_named(runs: Path) -> None:
