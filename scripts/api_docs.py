@@ -52,7 +52,7 @@ Pictures are sent as base64 (`images`: one or a list), as a file in multipart (`
 one file of a name), or as the whole body (`--data-binary @seven.png -H 'Content-Type: image/png'`, with the other fields in the query of `/energy/predict`; without its
 type the host takes it for a form and answers 500). They must have the
 model's size and be opaque; [pictures.md](pictures.md) says how they are read. `POST /explanations/energy` is the task `explain`.
-A picture in a query string would stand in the host's access log: send it in a body.
+No log has a picture in it, but that the host logs an address whole whose escapes it cannot read.
 
 Every answer carries the energies of its pictures at the model's own level (`score`, `refine` and `explain`: at `sigma`), in JSON and in the headers `X-Energy`
 and `X-Rank` (`refine`: `X-Energy-Before`, `X-Rank-Before` too; `mala`: `X-Acceptance`, the share of its steps that were taken). Energies of one model and one `sigma` compare with each other; nothing else does. A reading is

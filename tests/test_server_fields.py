@@ -132,8 +132,11 @@ def test_a_picture_is_read_in_every_honest_form_of_base64(server: Server) -> Non
             headers={"Content-Type": "application/x-www-form-urlencoded"},
         )
         assert "%2B" in unescaped.json()["message"]
+        asked = client.get("/energy/predict", params={"sigma": "0.5", "images": text, "task": "score"})
+        assert asked.content == plain.content
     logs = "".join(path.read_text(errors="replace") for path in server.home.rglob("*.log"))
-    assert text[:40] not in logs
+    assert text[:12] not in logs
+    assert "/energy/predict?sigma=0.5&images=...&task=score HTTP/1.1" in logs
 
 
 def test_of_a_field_that_comes_twice_the_host_keeps_the_last(server: Server) -> None:
