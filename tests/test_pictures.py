@@ -197,6 +197,8 @@ CASES = [
     Case("webp-animation", animation("WEBP"), "3 frames or pages"),
     Case("tiff-pages", animation("TIFF"), "3 frames or pages"),
     Case("mpo", file(Image.fromarray(COLOUR), "MPO", save_all=True, append_images=FRAMES[1:2]), jpeg(COLOUR)),
+    Case("jpeg-of-bad-mpf",
+         file(COLOUR, "JPEG").replace(b"\xff\xd8", b"\xff\xd8\xff\xe2\0\x0fMPF\0nonsense.", 1), jpeg(COLOUR)),
     # damage
     Case("empty", b"", "an empty file"),
     Case("text", b"I am no picture", "not a picture"),
@@ -236,6 +238,7 @@ def test_a_picture_means_the_same_wherever_it_comes_in(
 ) -> None:
     refused = isinstance(case.expected, str)
     no_tiff = use is uploaded and case.data[:2] in (b"II", b"MM")
+    warnings.simplefilter("ignore")  # as outside of a test; pytest puts its own filters back
     for channels in (1, 3):
         if refused or no_tiff:
             with pytest.raises(
