@@ -78,3 +78,9 @@ def test_what_is_no_run_is_one_sentence(tmp_path: Path, config: str | None, name
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_version_that_no_address_and_no_label_takes_is_refused(tmp_path: Path) -> None:
+    done = build(tmp_path / "store", "--version", "1,0")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "--version must be letters" in done.stderr
