@@ -138,8 +138,8 @@ def main(config: GenerateConfig) -> None:
     torn = {name for name in drawn if not is_whole(folder / name)}
     if torn:
         print(f"{len(torn)} files are cut short and are drawn again ({min(torn)})", file=sys.stderr)
-    whole = drawn - torn
-    missing = {k for k in mine if file_of(k, config.shards) not in whole}
+    kept = drawn - torn
+    missing = {k for k in mine if file_of(k, config.shards) not in kept}
     pictures = Counter(file_of(k, config.shards) for k in missing)  # of each file
     remove_torn(folder, names, pictures)
 

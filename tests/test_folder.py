@@ -98,12 +98,12 @@ def test_settings_of_somebody_else_are_named(tmp_path: Path, text: str):
 
 def test_a_file_is_whole_with_its_beginning_and_its_end(tmp_path: Path):
     png = images.png(np.random.default_rng(0).integers(0, 256, (8, 8, 1)).astype(np.uint8))
-    for name, whole in (("x.png", png), ("x.tar", shard(ENTRIES, [png * 100, png * 100]))):
-        (tmp_path / name).write_bytes(whole)
+    for name, data in (("x.png", png), ("x.tar", shard(ENTRIES, [png * 100, png * 100]))):
+        (tmp_path / name).write_bytes(data)
         assert is_whole(tmp_path / name)
-        cuts = [0, 1, 20, len(whole) // 2, len(whole) - 1, *range(10_240, len(whole), 10_240)]
+        cuts = [0, 1, 20, len(data) // 2, len(data) - 1, *range(10_240, len(data), 10_240)]
         for cut in cuts:
-            (tmp_path / name).write_bytes(whole[:cut])
+            (tmp_path / name).write_bytes(data[:cut])
             assert not is_whole(tmp_path / name)
         (tmp_path / name).write_bytes(bytes(10_240))
         assert not is_whole(tmp_path / name)
