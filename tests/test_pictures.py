@@ -67,7 +67,7 @@ def rows(pixels: NDArray[Any]) -> bytes:
 
 
 def tiff(order: str = "<", bits: int = 16, zero: int = 1, kind: int = 1) -> bytes:
-    """Return a gray TIFF of 16 bits; `zero` is 1 for black, 0 for white, `kind` 1 for unsigned, 2 for signed."""
+    """Return a 16-bit gray TIFF; zero: 1 is black, 0 is white; kind: 1 is unsigned, 2 is signed."""
     tags = [(256, 6), (257, 6), (258, bits), (259, 1), (262, zero), (273, 0), (277, 1), (278, 6), (279, 72)]
     tags += [(339, kind)]
     strip = 8 + 2 + 12 * len(tags) + 4
