@@ -10,6 +10,7 @@ several machines, each its own files.
 
 import io
 import json
+import logging
 import os
 import re
 import tarfile
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from genserve.files import parsing, read_json, write_json
+
+log = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"
 NAMES = re.compile(r"\d{5,}\.png|shard-\d{5,}\.tar")  # what `file_of` returns
@@ -53,22 +56,28 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
         }
 
 
-def names_in(folder: Path) -> set[str]:
-    """Return the names of the files of a folder, none where it does not exist yet.
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder with files called as ours are, but without settings.json, which comes before them.
 
     Raises:
-        ValueError: some are called as ours are, without settings.json, which would have come before them; or
-            it is a file.
+        ValueError: it is such a folder, or a file.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, must be a folder: give another --output-dir")
-    names = set(os.listdir(folder)) if folder.is_dir() else set()
+    names = os.listdir(folder) if folder.is_dir() else []
     # settings.json is looked for after the names: another process may be writing its first files
     if (foreign := sorted(filter(NAMES.fullmatch, names))) and settings_of(folder) is None:
         raise ValueError(
             f"{folder} has {foreign[0]} and no {SETTINGS}, which says how it was drawn: "
             "give another --output-dir"
         )
+
+
+def torn(folder: Path, names: Iterable[str]) -> set[str]:
+    """Return which of these files of a folder are not whole, and log how many; raises as `is_whole`."""
+    names = {name for name in names if not is_whole(folder / name)}
+    if names:
+        log.warning("%d files are cut short and are drawn again (%s)", len(names), min(names))
     return names
 
 
@@ -103,6 +112,7 @@ def refuse_changes(folder: Path, settings: dict[str, Any]) -> bool:
     """
     before = settings_of(folder)
     if before is None:
+        refuse_foreign(folder)
         return False
     changed = []
     for part in settings:

@@ -43,16 +43,7 @@ from tqdm import tqdm
 
 from genserve.cli import plain_errors
 from genserve.client import answers, checked, mapped
-from genserve.folder import (
-    file_of,
-    is_whole,
-    keep_settings,
-    names_in,
-    refuse_changes,
-    remove_torn,
-    settings_of,
-    shard,
-)
+from genserve.folder import file_of, keep_settings, refuse_changes, remove_torn, settings_of, shard, torn
 from genserve.run import write_atomic
 from genserve.train import flags, help_formatter
 
@@ -129,18 +120,15 @@ def main(config: GenerateConfig) -> None:
     """Draw what is missing."""
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     folder = Path(config.output_dir)
-    names = names_in(folder)
     settings = {"seed": seed_of(config, folder, size), "asked": config.asked}
     refuse_changes(folder, settings)
     draw, together = from_run(Path(config.run)) if config.run else (from_server(config), 1)
     unit = config.shards or SHARE * together
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     mine = [k for k in range(config.num_images) if k // unit % size == rank]
     drawn = names & {file_of(k, config.shards) for k in mine}
-    torn = {name for name in drawn if not is_whole(folder / name)}
-    if torn:
-        print(f"{len(torn)} files are cut short and are drawn again ({min(torn)})", file=sys.stderr)
-    whole = drawn - torn
-    missing = {k for k in mine if file_of(k, config.shards) not in whole}
+    drawn -= torn(folder, drawn)
+    missing = {k for k in mine if file_of(k, config.shards) not in drawn}
     pictures = Counter(file_of(k, config.shards) for k in missing)  # of each file
     remove_torn(folder, names, pictures)
 

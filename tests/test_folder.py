@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from genserve import images
-from genserve.folder import file_of, is_whole, keep_settings, names_in, remove_torn, settings_of, shard
+from genserve.folder import file_of, is_whole, keep_settings, refuse_changes, remove_torn, settings_of, shard
 
 ENTRIES: list[dict[str, Any]] = [
     {"index": 4, "label": 7, "seed": 3, "png": "in base64"},
@@ -88,13 +88,15 @@ def test_only_what_is_torn_and_ours_is_removed(tmp_path: Path):
 def test_files_called_as_ours_are_foreign_without_settings(tmp_path: Path, name: str):
     (tmp_path / "holiday.png").touch()
     (tmp_path / "2.png").touch()
-    assert names_in(tmp_path) == {"holiday.png", "2.png"}
-    assert names_in(tmp_path / "new") == set()
+    for folder in (tmp_path, tmp_path / "new"):
+        assert not refuse_changes(folder, SETTINGS)
     (tmp_path / name).touch()
     with pytest.raises(ValueError, match=rf"has {name} and no settings\.json.*give another --output-dir"):
-        names_in(tmp_path)
+        keep_settings(tmp_path, SETTINGS, rank=0)
+    (tmp_path / name).unlink()
     keep_settings(tmp_path, SETTINGS, rank=0)
-    assert name in names_in(tmp_path)
+    (tmp_path / name).touch()
+    assert refuse_changes(tmp_path, SETTINGS)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"seed": 3}'])
@@ -106,12 +108,12 @@ def test_settings_of_somebody_else_are_named(tmp_path: Path, text: str):
 
 def test_a_file_is_whole_with_its_beginning_and_its_end(tmp_path: Path):
     png = images.png(np.random.default_rng(0).integers(0, 256, (8, 8, 1)).astype(np.uint8))
-    for name, whole in (("x.png", png), ("x.tar", shard(ENTRIES, [png * 100, png * 100]))):
-        (tmp_path / name).write_bytes(whole)
+    for name, data in (("x.png", png), ("x.tar", shard(ENTRIES, [png * 100, png * 100]))):
+        (tmp_path / name).write_bytes(data)
         assert is_whole(tmp_path / name)
-        cuts = [0, 1, 20, len(whole) // 2, len(whole) - 1, *range(10_240, len(whole), 10_240)]
+        cuts = [0, 1, 20, len(data) // 2, len(data) - 1, *range(10_240, len(data), 10_240)]
         for cut in cuts:
-            (tmp_path / name).write_bytes(whole[:cut])
+            (tmp_path / name).write_bytes(data[:cut])
             assert not is_whole(tmp_path / name)
         (tmp_path / name).write_bytes(bytes(10_240))
         assert not is_whole(tmp_path / name)
@@ -123,4 +125,4 @@ def test_a_file_is_whole_with_its_beginning_and_its_end(tmp_path: Path):
 def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path):
     (tmp_path / "x").touch()
     with pytest.raises(ValueError, match="x is a file, must be a folder"):
-        names_in(tmp_path / "x")
+        refuse_changes(tmp_path / "x", SETTINGS)

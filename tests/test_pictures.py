@@ -67,12 +67,7 @@ def rows(pixels: NDArray[Any]) -> bytes:
 
 
 def tiff(order: str = "<", bits: int = 16, zero: int = 1, kind: int = 1) -> bytes:
-    """Return a gray TIFF of 6 x 6 pixels of 16 bits.
-
-    Args:
-        order: of the bytes, "<" or ">".
-        bits: what it says a sample has;  zero: 1 black, 0 white;  kind: 1 unsigned, 2 signed.
-    """
+    """Return a 16-bit gray TIFF; zero: 1 is black, 0 is white; kind: 1 is unsigned, 2 is signed."""
     tags = [(256, 6), (257, 6), (258, bits), (259, 1), (262, zero), (273, 0), (277, 1), (278, 6), (279, 72)]
     tags += [(339, kind)]
     strip = 8 + 2 + 12 * len(tags) + 4
@@ -112,11 +107,9 @@ def animation(kind: str) -> bytes:
 
 
 class Case(NamedTuple):
-    """A row of the table: a file, and its pixels or why it is refused."""
-
     name: str
     data: bytes
-    expected: NDArray[Any] | str
+    expected: NDArray[Any] | str  # its pixels, or why it is refused
 
 
 def jpeg(picture: NDArray[Any]) -> NDArray[Any]:

@@ -286,10 +286,8 @@ def test_what_is_wrong_is_said(classifier: Path, diffusion: Path, flags: list[st
     for folder in ("grid", "empty", "mixed/a"):
         Path(folder).mkdir(parents=True)
     Path("empty/1.png").touch()
-    for file in ("mixed/1.png", "mixed/a/2.png"):
-        Image.new("L", (8, 8)).save(file)
-    for name, width in (("1", 8), ("2", 18)):
-        Image.new("L", (width, 8)).save(f"grid/{name}.png")
+    for file, width in (("mixed/1", 8), ("mixed/a/2", 8), ("grid/1", 8), ("grid/2", 18)):
+        Image.new("L", (width, 8)).save(f"{file}.png")
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
         evaluate("--run", diffusion, "--classifier", classifier, *flags)
 
