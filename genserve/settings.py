@@ -215,7 +215,7 @@ def filled(
     """
     walk = spec.walk
     plain = walk is not None and walk.plain
-    is_open = sampler is None and schedule is None and eta is None
+    is_open = sampler is None and schedule is None and eta is None and not plain
     steps = spec.steps if steps is None else steps
     tuned = spec.tuned_for(steps) if is_open or schedule == "tuned" else None
     name = sampler or (tuned or spec).sampler

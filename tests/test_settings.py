@@ -1,9 +1,11 @@
 """A setting draws the same pixels whoever asks: a client of a server, or a program without one."""
 
+import base64
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from loading import new
@@ -169,6 +171,20 @@ def test_a_picture_is_restored_from_the_noise_it_is_said_to_have(schedule: str, 
     first = next(how.build(noise, start, classes_of(ENERGY), energy=True, start=start))
     assert torch.equal(first.x, start)
     assert first.sigma.tolist() == [pytest.approx(sigma)] * 8
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_refining_walks_at_one_level_whatever_levels_are_tuned(steps: int) -> None:
+    picture = base64.b64encode(images.png(np.zeros((4, 4, 1), np.uint8))).decode()
+    asked = {"task": "refine", "images": picture, "steps": steps}
+    how = parse(EnergyRequest, asked, text=False).resolved(ENERGY).setting
+    assert (how.sampler, how.steps, how.noise, how.step_size) == (
+        "langevin",
+        steps,
+        0.0,
+        WALK.refine_step_size,
+    )
+    assert how.sigma_min == how.sigma_max == WALK.read_sigma
 
 
 def test_a_walk_from_level_to_level_cannot_keep_pixels() -> None:
