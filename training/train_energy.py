@@ -25,6 +25,7 @@ from genserve.diagnosis import chain_grid, diagnostics, sample_grid, write_energ
 from genserve.diffusion import Model, denoising_loss, guided_model, level
 from genserve.energy import EnergyDenoiser
 from genserve.learner import DenoiserConfig, Feed, Learner, launch, taught_by
+from genserve.places import located
 from genserve.unet import UNetConfig
 
 NO_STEP = 2**62  # whose random numbers no step draws
@@ -122,7 +123,7 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     energy = model.build()
     teacher = None
     if config.teacher:
-        teacher = taught_by(Path(config.teacher), model)
+        teacher = taught_by(located(config.teacher), model)
         energy.residual.load_state_dict(teacher.state_dict())
     directory = Path(config.output) / config.name
     checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
