@@ -133,23 +133,29 @@ class EnergyRequest(PictureRequest):
             steps = {"step_size": walk.refine_step_size, "noise_std": noise, "plain": True}
             return fitting(_drawn_by(spec, "langevin", walk.refine_steps, sigma, **steps), **given)
         if walk.plain:
-            if self.mask is None:
-                why = "this model knows one noise level, and so no noise to take away"
-                raise BadRequest("mask", why, "a mask")
-            if self.sampler == "mala":
-                raise BadRequest("sampler", "mala would move what the mask keeps", "langevin")
+            if self.sampler not in (None, "langevin"):
+                raise BadRequest("sampler", f"{self.sampler} cannot keep what the mask keeps", "langevin")
             return fitting(spec, **given)
         if self.sampler in WALKS:
             raise BadRequest("sampler", "restore takes other samplers", ", ".join(SAMPLERS))
         usual = spec.sampler if spec.sampler in SAMPLERS else "ddim"
         restoring = _drawn_by(spec, usual, walk.restore_steps)
-        if self.mask is None:  # tuned levels begin at pure noise
-            return fitting(replace(restoring, tuned=()), **given, sigma_max=sigma)
+        if self.mask is None:
+            if self.schedule == "tuned":
+                raise BadRequest("schedule", "tuned levels begin at pure noise", "another one, or a mask")
+            try:
+                return fitting(replace(restoring, tuned=()), **given, sigma_max=sigma)
+            except BadRequest as error:  # so little noise that the usual steps find no room
+                named = "sigma" if error.field == "steps" and self.steps is None else error.field
+                raise BadRequest(named, error.message, error.allowed) from None
         return fitting(restoring if self.schedule == "tuned" else replace(restoring, tuned=()), **given)
 
     def _sigma(self, spec: Spec, task: str) -> float | None:
         """Return the noise level of the task; none where it is drawn from the model's sigma_max."""
         walk = _walk(spec)
+        if walk.plain and task == "restore" and self.mask is None:
+            why = "this model knows one noise level, and so no noise to take away"
+            raise BadRequest("mask", why, "a mask")
         from_noise = task == "sample" or (task == "restore" and self.mask is not None)
         if self.sigma is None:
             if from_noise and not walk.plain:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from genserve import files, run
 from genserve.data import ImageSet
 from genserve.identity import as_stored, changes, described, flat, require_same
+from genserve.places import located
 
 
 @contextmanager
@@ -105,7 +106,7 @@ class Checkpoint:
             with files.parsing(path, "a checkpoint of this run"):
                 optimizer.load_state_dict(state["optimizer"])
         elif self._settings.start_from is not None:
-            start = Path(self._settings.start_from)
+            start = located(self._settings.start_from)
             require_same("start_from", start, self._model, ("family", "energy", "shape", "classes", "net"))
             weights = run.read_weights(start / "weights.safetensors")
             for each in (network, ema):
@@ -148,7 +149,7 @@ class Checkpoint:
         """Record the digest of the weights to start from; a run that has begun no longer needs them."""
         if self._settings.start_from is None:
             return
-        weights_file = Path(self._settings.start_from) / "weights.safetensors"
+        weights_file = located(self._settings.start_from) / "weights.safetensors"
         if weights_file.exists():
             self._config["inputs"]["start_from"] = files.digest(weights_file)
         elif "start_from" in before.get("inputs", {}):

@@ -21,6 +21,8 @@ DATATYPES: dict[str, tuple[type, ...]] = (
     | {f"{sign}INT{bits}": (int,) for sign in ("", "U") for bits in (8, 16, 32, 64)}
     | {f"FP{bits}": (int, float) for bits in (16, 32, 64)}
 )
+ENVELOPES = ("data", "instances", "inputs")
+DIMENSIONS_MAX = 4  # of an input, which is a scalar or a list in the end
 IGNORED = ("id", "parameters", "outputs")  # beside inputs: they name the request, or want another answer
 
 
@@ -81,8 +83,10 @@ def unwrapped(fields: dict[str, Any]) -> dict[str, Any]:
     Raises:
         BadRequest: what is in there is not what it must be.
     """
+    fields = {name: value for name, value in fields.items() if value is not None or name not in ENVELOPES}
     if (value := fields.get("data")) is not None:
         fields = joined("data", opened("data", value), _without(fields, "data"))
+        fields = {name: inner for name, inner in fields.items() if inner is not None or name not in ENVELOPES}
     if (value := fields.get("instances")) is not None:
         fields = joined("instances", _instance(value), _without(fields, "instances"))
     elif (value := fields.get("inputs")) is not None:
@@ -130,10 +134,12 @@ def _tensor(name: str, tensor: dict[str, Any]) -> Any:
         raise BadRequest(name, "no such datatype", ", ".join(DATATYPES))
     if not isinstance(data, list):
         raise BadRequest(name, "its data are not a list", "values in JSON (tritonclient: binary_data=False)")
-    while any(isinstance(value, list) for value in data):  # nested by the shape, or flat
-        data = [inner for value in data for inner in (value if isinstance(value, list) else [value])]
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
         raise BadRequest(name, "its shape is not a list of whole numbers", f"[1], or [{len(data)}]")
+    if len(shape) > DIMENSIONS_MAX:
+        raise BadRequest(name, f"its shape has {len(shape)} dimensions", f"at most {DIMENSIONS_MAX}")
+    for _ in shape[1:]:  # nested by the shape, or flat
+        data = [inner for value in data for inner in (value if isinstance(value, list) else [value])]
     if math.prod(shape) != len(data) or sum(n != 1 for n in shape) > 1:
         raise BadRequest(name, f"{len(data)} values do not fill its shape", f"[1], or [{len(data)}]")
     if not all(type(value) in types for value in data):

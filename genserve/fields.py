@@ -96,7 +96,7 @@ def _switch(value: Any, info: ValidationInfo) -> Any:
 
 def _classes(value: Any, info: ValidationInfo) -> Any:
     if _is_text(info) and "," in value:
-        value = re.split(" *, *", value)
+        value = [part.strip(" ") for part in value.split(",")]
     return _each(value, (int, str), "a class is a number or a name")
 
 

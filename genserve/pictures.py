@@ -25,6 +25,8 @@ COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 GRAY_ALPHA_16 = "LA;16B"  # Pillow reads it as RGBA
 # Pillow multiplies these pixels of a PNG, but leaves the colour that is transparent as it is in the file.
 SCALED = {"L;2": 85.0, "L;4": 17.0, "RGB;16B": 1 / 256}
+# where the passes of an interlaced PNG begin, and in what steps: x, y, dx, dy
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # of TIFF
 
 # What Pillow raises for a file that is damaged: tests/test_pictures.py damages thousands.
@@ -88,11 +90,19 @@ def _upright(data: bytes, size: tuple[int, int] | None, formats: tuple[str, ...]
         raise ValueError(f"{frames} frames or pages, must be one picture")
     if size not in (None, picture.size, picture.size[::-1]):  # before anything is unpacked
         raise _another_size(picture.size, size)
+    if picture.format == "GIF" and picture.tile and picture.tile[0][1] != (0, 0, *picture.size):
+        raise ValueError("its frame does not fill it: save it as one whole picture")
+    if picture.format == "PNG":
+        with _explained(formats):
+            if not _has_all_rows(data):
+                raise ValueError("rows are missing at its end")
     raw = str(picture.tile[0][3]) if picture.format == "PNG" and picture.tile else ""
     with _explained(formats):
         ImageOps.exif_transpose(picture, in_place=True)
     if size not in (None, picture.size):
         raise _another_size(picture.size, size)
+    if picture.mode == "P" and int(np.asarray(picture).max()) >= _colours(picture):
+        raise ValueError("pixels beyond its palette")
     if picture.mode in ("I", "F"):
         raise ValueError("32-bit, signed or float gray, whose white is not known: save it with 8 or 16 bits")
     if picture.mode not in GRAY + COLOUR:
@@ -102,6 +112,35 @@ def _upright(data: bytes, size: tuple[int, int] | None, formats: tuple[str, ...]
         if tags.get(BITS) != (16,) or tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
             raise ValueError("gray of 12 bits or with white at 0: save it with 8 or 16 bits and black at 0")
     return picture, raw
+
+
+def _has_all_rows(data: bytes) -> bool:
+    """Return whether a PNG's stream holds every row; Pillow leaves those that are missing black.
+
+    Source: PNG specification (W3C, third edition), sections 7.3, 8.1 (Adam7) and 11.2.1.
+    """
+    header: tuple[int, ...] = struct.unpack(">IIBBBBB", data[16:29])
+    width, height, depth, colour, _, _, interlaced = header
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]
+    wanted = sum(h * (1 + -(-w * bits // 8)) for w, h in sizes if w > 0 and h > 0)
+    stream: list[bytes] = []
+    start = 8
+    while start < len(data):
+        length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
+        if kind == b"IDAT":
+            stream.append(data[start + 8 : start + 8 + length])
+        if kind == b"IEND":
+            break
+        start += 12 + length
+    return len(zlib.decompressobj().decompress(b"".join(stream), wanted)) >= wanted
+
+
+def _colours(picture: Image.Image) -> int:
+    """Return how many colours the palette of a picture has."""
+    palette = picture.palette
+    return len(palette.palette) // len(palette.mode) if palette else 0
 
 
 def _another_size(size: tuple[int, int], wanted: tuple[int, int] | None) -> ValueError:

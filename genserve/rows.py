@@ -6,7 +6,7 @@ strings are separate fields. Picture files become base64 text, as they are in JS
 
 from typing import Any
 
-from genserve.envelopes import joined, opened, unwrapped
+from genserve.envelopes import EXAMPLE, joined, opened, unwrapped
 from genserve.fields import BadRequest, echo
 from genserve.uploads import FORMATS, encoded, is_picture
 
@@ -38,6 +38,8 @@ def fields_of(row: dict[str, Any], headers: dict[str, Any]) -> tuple[dict[str, A
         contents.pop("body", None)
     if not contents and not fields and sent.get("content-length", "0") != "0":
         # `curl -d '{...}'` without a content type is taken for a form, of which the host finds no field.
+        if sent.get("content-type", "").lower().startswith("application/json"):
+            raise BadRequest("body", "the body is not a JSON object", EXAMPLE)
         message = "the body is neither JSON nor form fields"
         raise BadRequest("body", message, "a JSON body wants Content-Type: application/json")
     for name, value in contents.items():

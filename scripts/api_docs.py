@@ -50,7 +50,7 @@ TAIL = f"""
 
 Pictures are sent as base64 (`images`: one or a list), as a file in multipart (`-F images=@seven.png`; the host keeps
 one file of a name), or as the whole body (`--data-binary @seven.png -H 'Content-Type: image/png'`, with the other fields in the query of `/energy/predict`; without its
-type the host takes it for a form and answers 500). They must have the
+type the host takes it for a form, which is an error). They must have the
 model's size and be opaque; [pictures.md](pictures.md) says how they are read. `POST /explanations/energy` is the task `explain`.
 No log has a picture in it, but that the host logs an address whole whose escapes it cannot read.
 
@@ -146,7 +146,7 @@ these are a client's mistake with the status 500 or 403:
 
 - a form with a broken percent escape (`seed=%zz`): 500; in a query string: 403;
 - a form or multipart field without a name (`-d =3`, `-F =3`): 500;
-- a picture as the body without its content type, as `curl --data-binary` sends it: 500.
+- a picture as the body without its content type, as `curl --data-binary` sends it: 500, or our 400.
 
 HTTP/2 without TLS (`curl --http2-prior-knowledge`) ends the connection.
 """

@@ -32,6 +32,7 @@ from genserve import run, train
 from genserve.energy import Slope, slope
 from genserve.export import torchscript
 from genserve.forward import PRECISIONS
+from genserve.places import located
 
 Evaluate = Callable[[Tensor, Tensor, Tensor], object]
 
@@ -109,12 +110,13 @@ def rate(way: Evaluate, point: tuple[Tensor, Tensor, Tensor], seconds: float) ->
 def main(config: StepConfig) -> None:
     """Time every way in every precision and print a table for each."""
     torch.set_num_threads(1)
-    shape = run.model_config(Path(config.run)).shape
+    directory = located(config.run)
+    shape = run.model_config(directory).shape
     for name, dtype in PRECISIONS.items():
         columns = {}
         for n in config.batch_sizes:
             point = (torch.rand(n, *shape) * 2 - 1, torch.full((n,), 0.5), torch.zeros(n, dtype=torch.long))
-            found = ways(Path(config.run), dtype, point)
+            found = ways(directory, dtype, point)
             rates: dict[str, list[float]] = {way: [] for way in found}
             for k in range(config.rounds + 1):  # the first turn warms up
                 for way, step in found.items():

@@ -35,6 +35,7 @@ from genserve import data, run, train
 from genserve.cli import plain_errors
 from genserve.data import DataConfig
 from genserve.export import walk_of
+from genserve.places import locate
 from genserve.train import help_formatter
 
 
@@ -65,6 +66,7 @@ class Detection:
             raise ValueError(f"n must be at least 2 and batch_size 1, got {self.n} and {self.batch_size}")
         if any(sigma <= 0 for sigma in self.sigmas):
             raise ValueError(f"sigmas must be above 0, got {self.sigmas}")
+        locate(self, "run", "data")
 
 
 def unfamiliar(known: Tensor, rng: torch.Generator) -> dict[str, Tensor]:

@@ -9,28 +9,28 @@
     python scripts/evaluate.py --images drawn/              PNGs, with a folder a class or without
 
 A setting is SAMPLER:STEPS[:KEY=VALUE]..., SAMPLER one of those that the model is served with (ddim, heun,
-...; of an energy also langevin), KEY one of schedule, guidance, eta (of ddim and
-dpmpp_2m), sigma_min, sigma_max; of an energy step_size or noise (of langevin), and no guidance.
-What a setting leaves open, guidance and schedule among it, is what the model is served with; eta is then 0.
-Without any setting: as the model is served.
+...; of an energy also langevin), KEY one of schedule, guidance, eta (of ddim and dpmpp_2m), sigma_min,
+sigma_max; of an energy step_size or noise (of langevin), and no guidance. What a setting leaves open is what
+the model is served with, but eta is then 0. Without any setting: as the model is served.
 
 The columns, in the features of --classifier, against the whole training set:
 
     FD                   Frechet distance, 0 is best; means nothing but beside that of held-out images, the
                          first row; the second row's classes come as often as in training, like those drawn
     KDx1000              kernel distance (MMD, cubic kernel) times 1000; few images do not make it look worse,
-                         only less certain. Images as good as training ones are at 0 on average, so it can be
-                         negative; classes in exact shares put it a little below 0, in the second row, too
+                         only less certain. Images as good as training ones are at 0 on average, and in exact
+                         shares of the classes a little below
     precision, density   share of the images that lie among real ones; how densely
     recall, coverage     share of the real images that lie among these; that have one of these close by
     class@1000, class    share whose class the classifier sees as asked, of the first 1,000 and of all
     copy                 distance to the nearest training image, root mean square in gray levels of 255,
                          over the first 1,000: copies would be far below held-out images
+    FD judge, x floor    Frechet distance in the features of --judge, and how many times that of the second
+                         row; the classifier chose levels and checkpoints and flatters them, the judge has not
     against              Frechet distance to the statistics of --against
 
 Few images bias FD upward and the shares either way, so compare equal counts, the held-out rows' included.
-With --repeats, 0.088 ± 0.004 is mean and standard deviation of the draws: one more draw would fall that
-far off. A difference of two settings smaller than that is none.
+With --repeats, 0.088 ± 0.004 is mean and standard deviation of the draws: a smaller difference is none.
 
 --inception-weights adds a second table, the same in the features of Inception: FID and KID there are those
 of the literature. --against and --write-stats use its features then, and pytorch-fid's files fit.
@@ -70,11 +70,9 @@ from genserve.measure.inception import (
     read_statistics,
     write_statistics,
 )
-from genserve.measure.reference import Reference, Space, classifier_for
+from genserve.measure.reference import SHIPPED, Judge, Reference, Space, classifier_for, judge_for
 from genserve.measure.sources import Images, Plan
-from genserve.train import help_formatter
-
-SHIPPED = Path("weights")  # where classifiers are looked for
+from genserve.places import locate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +91,8 @@ class Evaluation:
         unconditional: ask for no class; the class columns are then left out.
         classifier: run directory of the classifier whose features are compared; where not given, the one of
             weights/classifier-* that knows images of this shape and these classes (of a folder, this size).
-        data: where its data set is; where not given, the place that the classifier was trained from.
+        judge: its run directory; if not given, the one of weights/judge-* that knows such images.
+        data: where the data set is; if not given, the place that the classifier was trained from.
         inception_weights: with this file, weights-inception-2015-12-05-6726825d.pth of torch-fidelity, also
             compute the FID of the literature; hours on a CPU.
         against: .npz file with the statistics mu and sigma of features, as pytorch-fid writes them.
@@ -115,6 +114,7 @@ class Evaluation:
     repeats: int = 1
     unconditional: bool = False
     classifier: Path | None = None
+    judge: Path | None = None
     data: Path | None = None
     inception_weights: Path | None = None
     against: Path | None = None
@@ -146,6 +146,7 @@ class Evaluation:
                 raise ValueError("write_stats describes one set of images: give one setting and no repeats")
         if self.images is None and self.server is None and self.run is None:
             object.__setattr__(self, "run", SHIPPED / "diffusion-mnist")
+        locate(self, "run", "classifier", "judge", "data", "inception_weights", "against")
 
     @property
     def seeds(self) -> range:
@@ -220,15 +221,16 @@ def main(config: Evaluation, command: str) -> None:
         torch.set_num_threads(config.threads)
     device = train.join_ranks(config.device).device
     shape, classes, weights = asked_model(config)
-    classifier = config.classifier or classifier_for(shape, classes, SHIPPED)
+    classifier = config.classifier or classifier_for(shape, classes)
     reference = Reference(classifier, config.data, device, bar)
     if config.images is None and (shape != reference.shape or classes not in ((), reference.classes)):
         raise ValueError(f"{config.server or config.run} draws other images than {classifier} knows")
-    inception = None
+    judge_path = config.judge or judge_for(reference.shape, reference.classes)
+    judge = Judge(judge_path, reference.shape, device, bar) if judge_path else None
+    inception = against = None
     if config.inception_weights is not None:
         network = load_inception(config.inception_weights).to(device)
         inception = Space(partial(inception_features, network), reference.real, progress=bar)
-    against = None
     if config.against is not None:
         against = read_statistics(config.against, WIDTH if inception else reference.classifier.n_features)
     notes = notes_on(config, reference)
@@ -237,6 +239,7 @@ def main(config: Evaluation, command: str) -> None:
     def measured(given: Images, stats_file: Path | None = None) -> dict[str, Any]:
         x, features = given.x, reference.space.features(given.x)
         row = {"name": given.name} | given.known | reference.measure(x, given.y, features)
+        row |= judge.measure(x) if judge else {}
         if inception is not None:
             features = inception.features(x)
             row |= {f"inception_{key}": value for key, value in inception.measure(features).items()}
@@ -258,12 +261,15 @@ def main(config: Evaluation, command: str) -> None:
         rows.append(records.together(draws))
     held_out = reference.held_out(max(row["n"] for row in rows))
     floor = [measured(Images(name, x, y, {})) for name, (x, y) in held_out.items()]
-    rows = (floor or [{"name": "held-out images"} | reference.floor()]) + rows
+    far = reference.floor() | (judge.floor() if judge else {})
+    rows = (floor or [{"name": "held-out images"} | far]) + rows
+    if judge is not None and floor:
+        rows = records.with_multiples(rows, floor[-1]["judge_frechet_distance"])
     result = records.provenance(command) | {
         "source": str(config.images or config.server or config.run),
         "weights": weights,
-        "classifier": str(classifier),
-        "classifier_weights": records.digest(classifier / "weights.safetensors"),
+        **records.classifier_of("classifier", classifier),
+        **records.classifier_of("judge", judge_path),
         "seed": config.seed,
         "seeds": [] if config.images else list(config.seeds),
         "n": rows[-1]["n"],
@@ -275,13 +281,13 @@ def main(config: Evaluation, command: str) -> None:
     run.write_json(config.output, result)
     if config.record and config.run is not None:
         records.append(config.run / "evaluations.jsonl", result)
-    print(*records.tables(rows), *notes, sep="\n")
-    print(f"{config.output} holds the numbers; pictures are beside it")
+    last = f"{config.output} holds the numbers; pictures are beside it"
+    print(*records.tables(rows), *notes, last, sep="\n")
 
 
 def command_line(argv: list[str]) -> Evaluation:
     """Return what the flags ask for; dashes and underscores are alike."""
-    parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
+    parser = ArgumentParser(description=__doc__, formatter_class=train.help_formatter())
     parser.add_class_arguments(Evaluation, nested_key=None, skip={"settings", "unconditional"})
     parser.add_argument("--settings", nargs="+", default=[], metavar="SETTING", help="a row each")
     parser.add_argument("--unconditional", action="store_true", help="ask for no class")

@@ -44,7 +44,8 @@ from genserve.draw import served, setting
 from genserve.export import serving_of, spec_of
 from genserve.forward import PRECISIONS, precision_for
 from genserve.measure.curve import HELD_OUT, Curve, lines
-from genserve.measure.reference import classifier_for
+from genserve.measure.reference import SHIPPED, classifier_for
+from genserve.places import locate
 from genserve.schedules import SCHEDULES, levels
 from genserve.train import help_formatter
 from genserve.trajectory import caption, moments, plane, shown, slopes, trajectory
@@ -97,6 +98,7 @@ class FigureConfig:
     def __post_init__(self) -> None:
         if self.precision not in ("auto", *PRECISIONS):
             raise ValueError(f"precision must be auto, {' or '.join(PRECISIONS)}, got {self.precision!r}")
+        locate(self, "run", "classifier", "data")
 
 
 class Subject:
@@ -188,7 +190,7 @@ def quality(subject: Subject) -> Figure:
     config, model = subject.config, subject.model
     curve = Curve(
         directory=config.run,
-        classifier=config.classifier or classifier_for(model.shape, model.classes, Path("weights")),
+        classifier=config.classifier or classifier_for(model.shape, model.classes, SHIPPED),
         root=config.data,
         n=config.n,
         seed=config.seed,

@@ -44,6 +44,7 @@ from tqdm import tqdm
 from genserve.cli import plain_errors
 from genserve.client import answers, checked, mapped
 from genserve.folder import file_of, keep_settings, refuse_changes, remove_torn, settings_of, shard, torn
+from genserve.places import located
 from genserve.run import write_atomic
 from genserve.train import flags, help_formatter
 
@@ -122,7 +123,7 @@ def main(config: GenerateConfig) -> None:
     folder = Path(config.output_dir)
     settings = {"seed": seed_of(config, folder, size), "asked": config.asked}
     refuse_changes(folder, settings)
-    draw, together = from_run(Path(config.run)) if config.run else (from_server(config), 1)
+    draw, together = from_run(located(config.run)) if config.run else (from_server(config), 1)
     unit = config.shards or SHARE * together
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     mine = [k for k in range(config.num_images) if k // unit % size == rank]

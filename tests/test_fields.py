@@ -1,7 +1,9 @@
 """Fields: one rule for each, whichever way they arrive in, and errors that name field and allowed values."""
 
 import base64
+import contextlib
 import json
+import time
 from typing import Any
 
 import pytest
@@ -243,3 +245,14 @@ def test_no_request_shows_a_client_s_pictures() -> None:
     request = parse(EnergyRequest, {"images": [text], "mask": text, "seed": 7}, False)
     assert text not in repr(request) + str(request)
     assert "seed=7" in repr(request)
+
+
+@pytest.mark.parametrize("name", list(EnergyRequest.model_fields))
+def test_no_field_costs_more_than_it_weighs(name: str) -> None:
+    """A run of spaces that no comma follows once held a worker until the host killed it."""
+    for filler in (" ", ",", "a", "-", "0", "data:,", ", ", "=", "%"):
+        text = "0,x" + filler * (262_000 // len(filler)) + "x"
+        began = time.perf_counter()
+        with contextlib.suppress(BadRequest):
+            parse(EnergyRequest, {name: text}, text=True)
+        assert time.perf_counter() - began < 1, filler

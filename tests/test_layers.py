@@ -29,7 +29,7 @@ class Area(NamedTuple):
 # A new module takes its place in the area it belongs to, behind everything there that it imports.
 TABLE = """
 area        | below                                       | modules
-leaves      |                                             | files images cli labels pictures listing
+leaves      |                                             | files images cli places labels pictures listing
 mathematics |                                             | noise schedules unet diffusion consistency energy
                                                             contrastive engine lanes forward
 datasets    | leaves                                      | data

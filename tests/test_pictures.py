@@ -95,6 +95,14 @@ def palette(transparency: int | bytes | None, used: int, kind: str = "PNG") -> b
     return file(picture, kind, **({} if transparency is None else {"transparency": transparency}))
 
 
+def small_gif() -> bytes:
+    """Return a GIF of 6 x 6 pixels whose one frame has 5 x 6."""
+    data = bytearray(file(Image.fromarray(GRAY), "GIF"))
+    frame = data.index(b",\0\0\0\0\6\0\6\0")
+    data[frame + 5] = 5
+    return bytes(data)
+
+
 PALETTE = np.full((6, 6, 3), (5, 250, 5), np.uint8)
 PALETTE[0, 0] = (0, 255, 0)
 FRAMES = [Image.fromarray(np.full((6, 6), k, np.uint8)) for k in (10, 20, 30)]
@@ -198,6 +206,10 @@ CASES = [
     Case("bomb", file(Image.new("1", (14_000, 14_000))), "too many pixels"),  # of which Pillow raises
     Case("small-bomb", file(Image.new("1", (9_500, 9_500))), "too many pixels"),  # of which Pillow warns
     Case("torn-png", file(RNG.integers(0, 256, (6, 6, 3)).astype(np.uint8))[:-40], "a broken picture file"),
+    Case("png-without-its-last-rows", raw_png(8, 0, rows(GRAY)[:21]), "rows are missing at its end"),
+    Case("palette-missing", raw_png(8, 3, rows(GRAY)), "pixels beyond its palette"),
+    Case("palette-too-short", raw_png(8, 3, rows(GRAY), (b"PLTE", bytes(48))), "pixels beyond its palette"),
+    Case("gif-smaller-than-its-screen", small_gif(), "its frame does not fill it"),
     Case("torn-gif", file(GRAY, "GIF")[:-30], "a broken picture file"),
     Case("torn-jpeg", file(COLOUR, "JPEG")[:-200], "a broken picture file"),
 ]  # fmt: skip

@@ -114,3 +114,10 @@ def test_a_part_that_the_host_parsed_is_refused(value: Any) -> None:
     with pytest.raises(BadRequest) as caught:
         fields_of({"steps": value}, {})
     assert caught.value.field == "steps"
+
+
+@pytest.mark.parametrize("body", ["", "  ", b"  "])
+def test_json_without_anything_in_it_is_not_told_to_be_json(body: Any) -> None:
+    headers = {"Content-Type": "application/json", "content-length": "2"}
+    with pytest.raises(BadRequest, match="not a JSON object"):
+        fields_of({"body": body}, headers)

@@ -220,6 +220,35 @@ def test_what_does_not_fit_is_named(spec: Spec, given: dict[str, Any], field: st
     assert refused.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"sigma": 0.00200000000000001}, "sigma"),
+        ({"sigma": 0.0020000000000001, "steps": 300}, "steps"),
+        ({"sigma": 0.0020000000000001, "steps": 300, "sampler": "dpmpp_2m"}, "steps"),
+        ({"sigma": 0.5, "schedule": "tuned", "steps": 3}, "schedule"),
+    ],
+)
+def test_a_picture_with_too_little_noise_for_its_steps_is_refused(asked: dict[str, Any], field: str) -> None:
+    """Rounding made levels rise there, and the sampler took the root of a negative number."""
+    picture = base64.b64encode(images.png(np.zeros((4, 4, 1), np.uint8))).decode()
+    with pytest.raises(BadRequest) as refused:
+        parse(EnergyRequest, {"task": "restore", "images": picture} | asked, text=False).resolved(ENERGY)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "allowed"),
+    [({"sigma": 1.0}, "mask", "a mask"), ({"mask": "x", "sampler": "ddim"}, "sampler", "langevin")],
+)
+def test_an_energy_of_one_level_says_what_it_restores(
+    asked: dict[str, Any], field: str, allowed: str
+) -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse(EnergyRequest, {"task": "restore", "images": "x"} | asked, text=False).resolved(ONE_LEVEL)
+    assert (refused.value.field, refused.value.allowed) == (field, allowed)
+
+
 def test_a_client_is_told_the_same() -> None:
     with pytest.raises(BadRequest) as refused:
         parse(DiffusionRequest, {"sampler": "heun", "eta": 0.5}, text=False).resolved(DIFFUSION)

@@ -16,7 +16,6 @@ import copy
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -32,7 +31,9 @@ from genserve.files import digest
 from genserve.images import to_pixels
 from genserve.learner import DenoiserConfig, Feed, Learner, launch
 from genserve.measure import classifier, metrics
+from genserve.measure.classifier import Classifier
 from genserve.noise import Streams
+from genserve.places import located
 
 PROBED = 1000  # images a measurement
 NO_WARM_UP = 10**9  # the step of an average whose decay warms up no more
@@ -53,7 +54,8 @@ class TrainConfig(DenoiserConfig):
         target_decay: of the slow copy whose answers are the targets, a step; without one, 0, it drifts away.
         huber: errors far above it count by size, below by their square.
         few: noise levels, falling, at which the model is measured and shown.
-        classifier: run directory of the classifier that measures; without one the last weights are kept.
+        classifier: run directory of the classifier that chooses, which no judge may; without one the last
+            weights are kept.
         probe_every: steps between measurements.
     """
 
@@ -90,11 +92,13 @@ def main(config: TrainConfig) -> None:
 
 def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     device = ranks.device
+    chooser = classifier.load_chooser(located(config.classifier)) if config.classifier else None
+    teacher = located(config.teacher)
     dataset = data.load(config.data, "train")
     feed = Feed(dataset, config, ranks)
     total = feed.total
-    model = run.model_config(Path(config.teacher))
-    student = run.load_denoiser(Path(config.teacher)).requires_grad_(True)
+    model = run.model_config(teacher)
+    student = run.load_denoiser(teacher).requires_grad_(True)
     if (model.shape, model.classes or dataset.classes) != (dataset.shape, dataset.classes):
         raise ValueError(f"teacher {config.teacher} knows {model.shape} {model.classes}, the data are others")
     checkpoint = Checkpoint(config, model, {"data": dataset}, inputs_of(config), first=ranks.first)
@@ -106,7 +110,7 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     autocast = train.precision_of(config.precision, device)
 
     learner.introduce(dataset)
-    probe = Probe(config, model) if config.classifier and ranks.first else None
+    probe = Probe(config, model, *chooser) if chooser and ranks.first else None
     kept = learner.state.get("kept")  # the weights that drew best, of which `best` is the distance
     best = learner.state["best"] if kept else torch.tensor(torch.inf)
     for step in range(learner.start, total):
@@ -137,20 +141,20 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
 
 def inputs_of(config: TrainConfig) -> dict[str, str]:
     """Return digests of what the run depends on besides its images."""
-    inputs = {"teacher": digest(Path(config.teacher) / "weights.safetensors")}
+    inputs = {"teacher": digest(located(config.teacher) / "weights.safetensors")}
     if config.classifier:
         names = ("weights.safetensors", classifier.STATS_FILE)
-        inputs["classifier"] = digest(*(Path(config.classifier) / name for name in names))
+        inputs["classifier"] = digest(*(located(config.classifier) / name for name in names))
     return inputs
 
 
 class Probe:
     """Measures a model on its way: the Frechet distance of few images, drawn as they will be."""
 
-    def __init__(self, config: TrainConfig, model: run.ModelConfig) -> None:
-        assert config.classifier is not None
-        self.judge = classifier.load_classifier(Path(config.classifier))
-        self.stats = classifier.read_stats(Path(config.classifier))
+    def __init__(
+        self, config: TrainConfig, model: run.ModelConfig, chooser: Classifier, stats: classifier.Stats
+    ) -> None:
+        self.chooser, self.stats = chooser, stats
         self.sigmas = torch.tensor([*config.few, 0.0])
         self.shape, self.no_class = model.shape, len(model.classes)
 
@@ -162,10 +166,10 @@ class Probe:
         x_t = self.sigmas[0].item() * noise(torch.empty(PROBED, *self.shape, device=device))
         asked = y if self.no_class else torch.zeros_like(y)
         x_0 = sample(consistency(x_t, self.sigmas, asked, noise=noise), denoiser)
-        features = classifier.features_of(self.judge, torch.from_numpy(to_pixels(x_0)).permute(0, 3, 1, 2))
+        features = classifier.features_of(self.chooser, torch.from_numpy(to_pixels(x_0)).permute(0, 3, 1, 2))
         found = {
             "frechet_distance": metrics.frechet_between(metrics.moments(features), self.stats.train),
-            "class": metrics.accuracy(self.judge.logits(features), y.cpu()),
+            "class": metrics.accuracy(self.chooser.logits(features), y.cpu()),
         }
         return {key: round(value, 4) for key, value in found.items()}
 

@@ -75,6 +75,7 @@ class TrainConfig:
         start_from: run directory of a classifier like this one: begin a new run with its weights.
         data: the images.
         net: the network.
+        judge: it only measures; whatever chooses steps, levels or checkpoints refuses it.
         augment: moves by whole pixels, and mirroring.
         warp: turning, scaling and moving by parts of a pixel.
         epochs: passes over the data.
@@ -99,6 +100,7 @@ class TrainConfig:
     start_from: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     net: NetConfig = field(default_factory=NetConfig)
+    judge: bool = False
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     warp: WarpConfig = field(default_factory=WarpConfig)
     epochs: int = 20
@@ -171,7 +173,11 @@ def fit(config: TrainConfig, device: torch.device) -> None:
     total = config.epochs * per_epoch
 
     model = ClassifierConfig(
-        family="classifier", shape=dataset.shape, classes=dataset.classes, net=asdict(config.net)
+        family="classifier",
+        shape=dataset.shape,
+        classes=dataset.classes,
+        net=asdict(config.net),
+        judge=config.judge,
     )
     torch.manual_seed(config.seed)  # of the initial weights
     classifier = model.build().to(device, memory_format=torch.channels_last)

@@ -15,7 +15,6 @@ docs/training.md says what may change then; --start-from begins a new run with t
 import sys
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ from genserve.diffusion import Model, denoising_loss, guided_model, level
 from genserve.energy import EnergyDenoiser
 from genserve.files import digest
 from genserve.learner import DenoiserConfig, Feed, Learner, launch, taught_by
+from genserve.places import located
 from genserve.unet import UNetConfig
 
 NO_STEP = 2**62  # whose random numbers no step draws
@@ -125,8 +125,8 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     energy = model.build()
     teacher, inputs = None, {}
     if config.teacher:
-        teacher = taught_by(Path(config.teacher), model)
-        inputs["teacher"] = digest(Path(config.teacher) / "weights.safetensors")
+        teacher = taught_by(located(config.teacher), model)
+        inputs["teacher"] = digest(located(config.teacher) / "weights.safetensors")
         energy.residual.load_state_dict(teacher.state_dict())
     checkpoint = Checkpoint(config, model, {"data": dataset}, inputs, first=ranks.first)
     learner = Learner(energy, config, checkpoint, ranks, feed.total)

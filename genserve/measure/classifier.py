@@ -166,6 +166,7 @@ class ClassifierConfig:
     shape: tuple[int, int, int]  # (C, H, W)
     classes: tuple[str, ...]
     net: dict[str, Any]  # the arguments of Classifier
+    judge: bool = False  # it measures what others chose; nothing is chosen by it
 
     def build(self) -> Classifier:
         """Return the classifier, freshly initialised."""
@@ -243,3 +244,15 @@ def read_stats(directory: Path) -> Stats:
             Moments(int(t[f"{k}.n"]), t[f"{k}.mean"], t[f"{k}.covariance"]) for k in ("train", "test")
         )
         return Stats(train, test, t["class_counts"])
+
+
+def load_chooser(directory: Path) -> tuple[Classifier, Stats]:
+    """Return a classifier by which steps, levels or checkpoints may be chosen, and its statistics.
+
+    Raises:
+        ValueError: it is a judge, which would flatter whatever it had chosen.
+        FileNotFoundError, ValueError: as `load_classifier` and `read_stats`.
+    """
+    if classifier_config(directory).judge:
+        raise ValueError(f"classifier: {directory} is a judge, which chooses nothing; give a classifier-*")
+    return load_classifier(directory), read_stats(directory)

@@ -34,6 +34,8 @@ COLUMNS = {
     "class_1000": Column("class@1000", "{:.3f}"),
     "class": Column("class", "{:.4f}"),
     "copy_distance": Column("copy", "{:.1f}"),
+    "judge_frechet_distance": Column("FD judge", "{:.3f}"),
+    "judge_multiple": Column("x floor", "{:.2f}"),
     "against": Column("against", "{:.3f}"),
     "images_per_s": Column("images/s", "{:.0f}"),
 }
@@ -77,6 +79,23 @@ def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return shared | means | {"std": std, "repeats": repeats}
 
 
+def with_multiples(rows: list[dict[str, Any]], floor: float) -> list[dict[str, Any]]:
+    """Return the rows with the judge's Frechet distance in multiples of its floor, `judge_multiple`.
+
+    Args:
+        floor: the judge's Frechet distance of held-out images, as many as each row has.
+    """
+
+    def added(row: dict[str, Any]) -> dict[str, Any]:
+        result = row | {"judge_multiple": row["judge_frechet_distance"] / floor}
+        if "std" in row:
+            result["std"] = added(row["std"])
+            result["repeats"] = [added(repeat) for repeat in row["repeats"]]
+        return result
+
+    return [added(row) for row in rows]
+
+
 def tables(rows: list[dict[str, Any]]) -> list[str]:
     """Return the rows as text, and once more what was measured in the features of Inception."""
     more = any("inception_frechet_distance" in row for row in rows)
@@ -86,6 +105,16 @@ def tables(rows: list[dict[str, Any]]) -> list[str]:
 def digest(path: Path) -> str:
     """Return the beginning of a file's SHA-256, as `export` names weights by it."""
     return files.digest(path)[:12]
+
+
+def classifier_of(role: str, directory: Path | None) -> dict[str, str | None]:
+    """Return which run a classifier is and the digest of its weights, both none without one.
+
+    Args:
+        role: classifier or judge; it begins the keys.
+    """
+    weights = None if directory is None else digest(directory / "weights.safetensors")
+    return {role: None if directory is None else str(directory), f"{role}_weights": weights}
 
 
 def revision(file: Path) -> dict[str, Any] | None:

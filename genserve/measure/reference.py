@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,17 @@ from genserve import data, run
 from genserve.data import Chunks, DataConfig, ImageSet, Progress
 from genserve.files import parsing
 from genserve.measure import metrics
-from genserve.measure.classifier import classifier_config, features_of, load_classifier, read_stats
+from genserve.measure.classifier import (
+    ClassifierConfig,
+    classifier_config,
+    features_of,
+    load_classifier,
+    read_stats,
+)
 from genserve.measure.metrics import Moments
+from genserve.places import located, places
 
+SHIPPED = Path("weights")  # where classifiers and judges are looked for
 COPIES = 1000  # images whose nearest training image is looked for
 
 
@@ -24,33 +33,70 @@ def quiet(_: str) -> Chunks:
     return iter
 
 
-def classifier_for(shape: tuple[int | None, int, int], classes: Sequence[str], folder: Path) -> Path:
-    """Return the run directory of the one classifier below a folder that knows such images.
+def classifier_for(
+    shape: tuple[int | None, int, int], classes: Sequence[str], folder: Path = SHIPPED
+) -> Path:
+    """Return the run directory of the one classifier of a folder that knows such images; judges are left out.
 
     Args:
         shape: (C, H, W) of an image; C is None where it does not matter.
         classes: their names, () where the images have none.
+        folder: where `classifier-*` lie; looked for as `places` says.
 
     Raises:
         ValueError: no classifier or several know such images.
     """
-    there = {
-        path.parent: classifier_config(path.parent)
-        for path in sorted(folder.glob("classifier-*/config.json"))
-    }
-    fit = [
-        directory
-        for directory, model in there.items()
-        if shape[0] in (None, model.shape[0])
-        and tuple(shape[1:]) == model.shape[1:]
-        and tuple(classes) in ((), model.classes)
-    ]
+    known = _known(folder, "classifier-*", judge=False)
+    fit = _fitting(known, shape, classes)
     if len(fit) != 1:
-        named = ", ".join(f"{directory} {model.shape}" for directory, model in there.items()) or "none"
-        wanted = f"images {tuple(shape)}" + (f" of the classes {', '.join(classes)}" if classes else "")
+        names = [f"{directory} {model.shape}" for place in known for directory, model in place.items()]
+        images = f"images {tuple(shape)}" + (f" of the classes {', '.join(classes)}" if classes else "")
         what = "several classifiers know" if fit else "no classifier knows"
-        raise ValueError(f"{what} {wanted}; there are: {named}. Name one with --classifier")
+        raise ValueError(
+            f"{what} {images}; there are: {', '.join(names) or 'none'}. Name one with --classifier"
+        )
     return fit[0]
+
+
+def judge_for(
+    shape: tuple[int | None, int, int], classes: Sequence[str], folder: Path = SHIPPED
+) -> Path | None:
+    """Return the run directory of the judge of a folder that knows such images, or none; as `classifier_for`.
+
+    Raises:
+        ValueError: several judges know such images.
+    """
+    fit = _fitting(_known(folder, "judge-*", judge=True), shape, classes)
+    if len(fit) > 1:
+        names = ", ".join(map(str, fit))
+        raise ValueError(f"several judges know images {tuple(shape)}: {names}. Name one with --judge")
+    return fit[0] if fit else None
+
+
+def _known(folder: Path, pattern: str, *, judge: bool) -> list[dict[Path, ClassifierConfig]]:
+    """Return the classifiers, or the judges, of every place of a folder, by their run directories."""
+    models = [
+        {path.parent: classifier_config(path.parent) for path in sorted(place.glob(f"{pattern}/config.json"))}
+        for place in places(folder)
+    ]
+    return [{path: model for path, model in place.items() if model.judge == judge} for place in models]
+
+
+def _fitting(
+    known: list[dict[Path, ClassifierConfig]], shape: tuple[int | None, int, int], classes: Sequence[str]
+) -> list[Path]:
+    """Return those that know such images, of the first place that has any."""
+    for place in known:
+        fit = [
+            directory
+            for directory, model in place.items()
+            if shape[0] in (None, model.shape[0])
+            and tuple(shape[1:]) == model.shape[1:]
+            and tuple(classes) in ((), model.classes)
+        ]
+        if fit:
+            return fit
+    return []
 
 
 class Space:
@@ -108,6 +154,43 @@ class Space:
         return row
 
 
+class Judge:
+    """An independent classifier: it measures what another chose, and nothing is chosen by it.
+
+    Args:
+        directory: its run directory.
+        shape: (C, H, W) of the images that it will see.
+
+    Raises:
+        FileNotFoundError, ValueError: as `classifier_config` and `read_stats`; or the run is no judge, or
+            one of other images.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        shape: tuple[int, int, int],
+        device: torch.device,
+        progress: Progress = quiet,
+    ) -> None:
+        model = classifier_config(directory)
+        if not model.judge:
+            raise ValueError(f"judge: {directory} is a classifier that may have chosen; give a judge-*")
+        if model.shape != shape:
+            raise ValueError(f"judge: {directory} knows images {model.shape}, not {shape}")
+        features = partial(features_of, load_classifier(directory).to(device))
+        self.stats = read_stats(directory)
+        self.space = Space(features, None, self.stats.train, progress)
+
+    def floor(self) -> dict[str, float]:
+        """Return the distance of all held-out images, which need not be there."""
+        return {"judge_frechet_distance": metrics.frechet_between(self.stats.test, self.stats.train)}
+
+    def measure(self, x: Tensor) -> dict[str, float]:
+        """Return the Frechet distance of images x (N, C, H, W) uint8 to the training images."""
+        return {f"judge_{key}": value for key, value in self.space.measure(self.space.features(x)).items()}
+
+
 class Reference:
     """A training set and its held-out images; where they are not there, the moments of their features.
 
@@ -130,7 +213,8 @@ class Reference:
         elsewhere = {} if root is None else {"root": str(root)}
         with parsing(directory / "config.json", "the configuration of a classifier"):
             config = DataConfig(**learnt | elsewhere | {"download": False})
-        self.name, self.root = config.name, Path(config.root)
+        self.name, self.root = config.name, located(config.root)
+        config = replace(config, root=str(self.root))
         self.train: ImageSet | None = None
         self.test: ImageSet | None = None
         with suppress(FileNotFoundError):

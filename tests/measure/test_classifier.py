@@ -62,7 +62,10 @@ def test_the_shipped_moments_are_moments_of_the_shipped_classes() -> None:
         assert torch.linalg.eigvalsh(moments.covariance).min() > -1e-9
 
 
-@pytest.mark.parametrize(("name", "limit"), [("classifier-mnist", 2_000_000), ("classifier-cifar10", 2**23)])
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("classifier-mnist", 2_000_000), ("judge-mnist", 1_000_000), ("classifier-cifar10", 2**23)],
+)
 def test_the_model_card_gives_the_numbers_that_the_files_give(name: str, limit: int) -> None:
     directory = SHIPPED.parent / name
     card, stats = (directory / "README.md").read_text(), read_stats(directory)

@@ -11,7 +11,7 @@ from genserve import data, run
 from genserve.data import Chunks, DataConfig, ImageSet
 from genserve.measure import metrics
 from genserve.measure.classifier import ClassifierConfig, features_of, write_stats
-from genserve.measure.reference import Reference, Space, classifier_for
+from genserve.measure.reference import Judge, Reference, Space, classifier_for, judge_for
 
 DATA = DataConfig(name="digits")
 
@@ -114,6 +114,30 @@ def test_the_classifier_is_the_one_that_knows_such_images(directory: Path, tmp_p
         classifier_for((3, 8, 8), (), tmp_path)
     with pytest.raises(ValueError, match=r"of the classes cat, dog; there are: none"):
         classifier_for((1, 8, 8), ("cat", "dog"), tmp_path / "empty")
+
+
+def test_a_judge_is_found_apart_from_the_classifiers_and_judges_alone(
+    directory: Path, tmp_path: Path
+) -> None:
+    digits = tuple("0123456789")
+    for name in ("classifier-gray", "judge-gray", "judge-unmarked"):
+        config = run.read_config(directory)
+        config["model"]["judge"] = name == "judge-gray"
+        run.write_json(copied(directory, tmp_path / name) / "config.json", config)
+    found = judge_for((1, 8, 8), digits, tmp_path)
+    assert found == tmp_path / "judge-gray"  # the other one's name promises what its run does not
+    assert classifier_for((1, 8, 8), digits, tmp_path).name == "classifier-gray"
+    assert judge_for((3, 8, 8), digits, tmp_path) is None
+    judge, x = Judge(found, (1, 8, 8), torch.device("cpu")), images("test").x
+    whole = Reference(directory, None, torch.device("cpu")).measure(x, None)
+    assert judge.measure(x) == {"judge_frechet_distance": pytest.approx(whole["frechet_distance"])}
+    with pytest.raises(ValueError, match="classifier-gray is a classifier that may have chosen"):
+        Judge(tmp_path / "classifier-gray", (1, 8, 8), torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"knows images \(1, 8, 8\), not \(1, 28, 28\)"):
+        Judge(found, (1, 28, 28), torch.device("cpu"))
+    run.write_json(copied(directory, tmp_path / "judge-second") / "config.json", run.read_config(found))
+    with pytest.raises(ValueError, match=r"several judges know images \(1, 8, 8\): .* --judge"):
+        judge_for((1, 8, 8), digits, tmp_path)
 
 
 def test_a_space_of_known_moments_measures_distance_alone_and_one_of_nothing_nothing() -> None:

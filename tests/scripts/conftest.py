@@ -12,7 +12,7 @@ from real_server import ROOT
 from genserve import run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier of the 8 x 8 digits, from the real training program."""
     output = tmp_path_factory.mktemp("runs")

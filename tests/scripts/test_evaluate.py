@@ -184,6 +184,36 @@ def test_the_classifier_is_found_by_what_the_run_draws(classifier: Path, diffusi
         evaluate("--images", "wide.npy")
 
 
+def test_a_judge_gives_its_own_distance_in_multiples_of_that_of_held_out_images(
+    classifier: Path, diffusion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A judge with the classifier's own weights, so that its distances are known."""
+    judge = shutil.copytree(classifier, tmp_path / "weights/judge-digits")
+    config = run.read_config(judge)
+    config["model"]["judge"] = True
+    run.write_json(judge / "config.json", config)
+    common = ["--run", diffusion, "--classifier", classifier, "--n", "30", "--settings", "heun:2"]
+    once = evaluated(*common)
+    *_, fair, row = once["rows"]
+    assert Path(once["judge"]) == Path("weights/judge-digits")
+    assert once["judge_weights"] == once["classifier_weights"]
+    for each in once["rows"]:
+        assert each["judge_frechet_distance"] == pytest.approx(each["frechet_distance"])
+    assert row["judge_multiple"] == pytest.approx(row["frechet_distance"] / fair["frechet_distance"])
+    assert fair["judge_multiple"] == 1
+    shown = table(capsys.readouterr().out.replace("FD judge", "judge").replace("x floor", "multiple"))[-1]
+    assert float(shown["judge"]) == pytest.approx(row["judge_frechet_distance"], abs=6e-4)
+    assert float(shown["multiple"]) == pytest.approx(row["judge_multiple"], abs=6e-3)
+
+    *_, twice = evaluate(*common, "--repeats", "2")
+    multiples = [repeat["judge_multiple"] for repeat in twice["repeats"]]
+    assert multiples[0] == pytest.approx(row["judge_multiple"])
+    assert twice["judge_multiple"] == pytest.approx(np.mean(multiples))
+    assert twice["std"]["judge_multiple"] == pytest.approx(np.std(multiples, ddof=1))
+    with pytest.raises(ValueError, match="digits is a classifier that may have chosen"):
+        evaluate(*common, "--judge", classifier)
+
+
 @pytest.fixture
 def server(diffusion: Path, tmp_path: Path) -> Iterator[str]:
     """The address of the handler over the same model, behind HTTP as it comes with Python."""
@@ -239,15 +269,16 @@ def test_without_the_data_the_shipped_moments_give_the_distance(capsys: pytest.C
         folder.mkdir(parents=True)
         for i in range(32):
             Image.fromarray(rng.integers(0, 256, (28, 28), np.uint8)).save(folder / f"{i:02}.png")
-    floor, row = evaluate("--classifier", shipped, "--images", "drawn")
+    floor, row = evaluate("--classifier", shipped, "--images", "drawn", "--data", "nowhere")
     said = capsys.readouterr().out
-    assert "mnist is not below data (--data)" in said
+    assert "mnist is not below nowhere (--data)" in said
     assert "weights-inception-2015-12-05-6726825d.pth" in said
     x = data.load(DataConfig(name="folder", root="drawn"), "train").x
     moments = metrics.moments(features_of(load_classifier(shipped), x))
     expected = metrics.frechet_between(moments, read_stats(shipped).train)
     assert row["frechet_distance"] == pytest.approx(expected)
-    assert set(row) == {"name", "n", "frechet_distance", "class_1000", "class"}  # folders name classes
+    columns = {"name", "n", "frechet_distance", "class_1000", "class"}  # folders name classes
+    assert set(row) == columns | {"judge_frechet_distance"}  # of as many held-out images there is no floor
     assert floor["n"] == 10_000
     assert floor["frechet_distance"] < expected / 100
 

@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from program import imported
 
-from genserve import data, images, run
-from genserve.draw import draw, setting
+from genserve import images, run
+from genserve.draw import draw, fair_classes, setting
 from genserve.export import spec_of
 from genserve.measure import curve, metrics
+from genserve.measure.classifier import features_of, load_classifier, read_stats
+from genserve.measure.reference import Reference
 from genserve.noise import Streams
 
 PROGRAM = imported("scripts/figures.py")
@@ -109,19 +111,6 @@ def test_all_is_what_a_run_can_show(residual: Path, plain: Path, tmp_path: Path)
         figure(residual, tmp_path, "denoising", "--label", "ten")
 
 
-class FakeReference:
-    """Stands for 8 x 8 digits: its features are pixels."""
-
-    def __init__(self, *_: Any) -> None:
-        self.test = data.load(data.DataConfig(name="digits"), "test").x
-        features = self.test.flatten(1).float() / 255
-        self.classifier = None
-        self.stats = type("Stats", (), {"train": metrics.moments(features), "class_counts": torch.ones(10)})
-
-    def held_out(self, n: int) -> dict[str, Any]:
-        return {"held-out images": (self.test[:n], None)}
-
-
 def test_quality_compares_what_a_run_is_served_with() -> None:
     found = {"sampler": "dpmpp_2m", "eta": 0.7, "sigmas": [40.0, 3.0]}
     guided = curve.lines({"sampler": "ddim", "steps": 9, "guidance": 3.0, "tuned": [found]}, [4, 9])
@@ -137,31 +126,32 @@ def test_quality_compares_what_a_run_is_served_with() -> None:
     assert "tuned" not in curve.lines({}, [4])
 
 
-def test_quality_is_not_measured_twice(
-    diffusion: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(curve, "Reference", FakeReference)
-    monkeypatch.setattr(curve, "features_of", lambda _, x: x.flatten(1).float() / 255)
-    drawn: list[int] = []
-
-    def counted(*args: Any, **more: Any) -> torch.Tensor:
-        drawn.append(args[2].nfe)
-        return draw(*args, **more)
-
-    monkeypatch.setattr(curve, "draw", counted)
-    flags = ["quality", "--n", "200", "--classifier", str(plain)]
-    figure(diffusion, tmp_path, *flags, "--evaluations", "[3,5]")
-    assert drawn == [3, 5] * 5
+def test_quality_is_the_distance_that_an_evaluation_measures(
+    classifier: Path, diffusion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of images drawn as `draw` draws them; what is in the file already is drawn into the figure as it is."""
+    monkeypatch.chdir(tmp_path)
+    flags = ["quality", "--n", "60", "--classifier", str(classifier), "--precision", "fp32"]
+    figure(diffusion, tmp_path, *flags, "--evaluations", "[3]")
     picture, path = tmp_path / "diffusion-quality.png", tmp_path / "diffusion-quality.json"
-    before = picture.read_bytes(), path.read_bytes()
-    rows = json.loads(before[1])
-    assert [row["setting"] for row in rows[:3]] == ["held-out images", "ddim:3", "ddim:5"]
-    assert all(row["frechet_distance"] > 2 * rows[0]["frechet_distance"] for row in rows[1:])
-    picture.unlink()
-    figure(diffusion, tmp_path, *flags, "--evaluations", "[3,5]")
-    assert (picture.read_bytes(), path.read_bytes()) == before
-    assert len(drawn) == 10
-    figure(diffusion, tmp_path, *flags, "--evaluations", "[3,5,7]")
-    assert drawn[10:] == [7] * 5
+    rows = {row["setting"]: row for row in json.loads(path.read_text())}
+    assert [rows[name]["nfe"] for name in list(rows)[1:]] == [3] * 5
+    stats, network = read_stats(classifier), load_classifier(classifier)
+    held_out, spec = Reference(classifier, None, torch.device("cpu")).held_out(60), spec_of(diffusion)
+    y = fair_classes(60, stats.class_counts)
+    drawn = draw(run.load_model(diffusion), run.model_config(diffusion), setting("ddim:3", spec), y)
+    for name, x in (("held-out images", held_out["held-out, in fair shares"][0]), ("ddim:3", drawn)):
+        expected = metrics.frechet_between(metrics.moments(features_of(network, x)), stats.train)
+        assert rows[name]["frechet_distance"] == pytest.approx(expected, rel=1e-3), name
+
+    assert read(picture).std() > 10  # there are lines in it
+    before = read(picture)
+    rows["ddim:3"]["frechet_distance"] *= 2  # as no measurement would give it
+    path.write_text(json.dumps(list(rows.values())))
+    figure(diffusion, tmp_path, *flags, "--evaluations", "[3]")
+    assert json.loads(path.read_text()) == list(rows.values())  # not measured again
+    assert (read(picture) != before).any()
     figure(diffusion, tmp_path, *flags, "--evaluations", "[3]", "--seed", "1")
-    assert drawn[15:] == [3] * 5
+    more = json.loads(path.read_text())
+    assert more[: len(rows)] == list(rows.values())
+    assert [row["seed"] for row in more[len(rows) :]] == [1] * len(rows)  # of another seed, everything is

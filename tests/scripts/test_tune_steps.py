@@ -98,6 +98,11 @@ def test_what_is_found_is_served(copied: Path, tmp_path: Path, capsys: pytest.Ca
     assert json.loads((copied / "serving.json").read_text()) == before_all
 
 
+def test_a_judge_tunes_nothing() -> None:
+    with pytest.raises(ValueError, match=r"classifier: .*judge-mnist is a judge, which chooses nothing"):
+        tune.judged(tune.TuneConfig(run=RUN, classifier=ROOT / "weights/judge-mnist"))
+
+
 def test_what_cannot_be_tuned_is_named() -> None:
     with pytest.raises(ValueError, match="knows one noise level"):
         tune.judged(tune.TuneConfig(run=ROOT / "weights/energy-mnist-pcd"))

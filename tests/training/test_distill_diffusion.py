@@ -89,7 +89,7 @@ def test_one_evaluation_answers_with_the_end_of_the_path(runs: Path) -> None:
 
 def test_the_weights_that_drew_best_are_kept(runs: Path, tmp_path: Path) -> None:
     """Measured with a classifier of the same images, at every 20th step."""
-    judge = {
+    chooser = {
         "data": {"name": "digits"},
         "net": {"patch": 1, "channels": [16, 32], "n_features": 16},
         "batch_size": 64,
@@ -98,11 +98,11 @@ def test_the_weights_that_drew_best_are_kept(runs: Path, tmp_path: Path) -> None
         "device": "cpu",
         "threads": 1,
     }
-    program.finish(program.start(ROOT / "training/train_classifier.py", judge, tmp_path, "judge"))
+    program.finish(program.start(ROOT / "training/train_classifier.py", chooser, tmp_path, "chooser"))
     wild = {"lr": 2e-2, "stages": 3, "ema_decay": 0.5}  # learns too fast, so that it gets worse
     more = {
         "teacher": str(runs / "runs/teacher"),
-        "classifier": str(tmp_path / "runs/judge"),
+        "classifier": str(tmp_path / "runs/chooser"),
         "probe_every": 20,
     }
     program.finish(start(tmp_path, "measured", **wild, **more))
@@ -119,9 +119,11 @@ def test_the_weights_that_drew_best_are_kept(runs: Path, tmp_path: Path) -> None
 
 def test_what_is_wrong_is_named(runs: Path) -> None:
     energy = start(runs, "energy", teacher=str(ROOT / "weights/energy-mnist"))
-    other = start(runs, "other", teacher=str(ROOT / "weights/diffusion-mnist"))
+    other = start(runs, "other", teacher="weights/diffusion-mnist")  # found beside the program, too
+    judged = start(runs, "judged", teacher=str(runs / "runs/teacher"), classifier="weights/judge-mnist")
     few = start(runs, "few", teacher=str(runs / "runs/teacher"), few=[1.0, 20.0])
     assert "holds no diffusion model" in program.fail(energy)
-    assert "error: teacher" in program.fail(other)
+    assert "error: teacher weights/diffusion-mnist knows (1, 28, 28)" in program.fail(other)
+    assert "judge-mnist is a judge, which chooses nothing" in program.fail(judged)
     assert "few must be falling noise levels" in program.fail(few)
-    assert not any((runs / "runs" / name).exists() for name in ("energy", "other", "few"))
+    assert not any((runs / "runs" / name).exists() for name in ("energy", "other", "judged", "few"))

@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ import program
 import pytest
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from genserve import run
 from genserve.checkpoint import Checkpoint
 from genserve.data import DataConfig, load, normalise
-from genserve.diffusion import denoising_loss, training_sigmas
 from genserve.energy import EnergyDenoiser
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +32,7 @@ COMMON: dict[str, Any] = {
     "threads": 1,
 }
 NET = {"patch": 1, "channels": [16, 32], "attention": [4], "heads": 2}
+SMALL = {"patch": 1, "channels": (16, 16), "attention": ()}  # of a teacher and of those that it teaches
 CHAINS = {"steps": 5, "step_size": 10.0, "buffer": 64, "final_steps": 10}
 RECIPES: dict[str, dict[str, Any]] = {
     "score_matching": {"net": NET, "lr": 2e-3},
@@ -111,17 +111,29 @@ def test_diagnostics_say_how_data_negatives_and_noise_lie(recipe: str, unbroken:
     assert {"gradient_data", "gradient_negatives", "gradient_noise", "grad_norm", "loss", "lr"} <= last.keys()
 
 
-def test_score_matching_learns_to_denoise(unbroken: Any):
-    """A denoiser that knows no more than mean and std has a loss of 1: on digits it never saw."""
-    directory, _ = unbroken("score_matching")
-    energy = run.load_model(directory)
-    digits = load(DataConfig(name="digits"), "test")
+def test_score_matching_learns_to_denoise(fit: Any, tmp_path: Path):
+    """At every noise level better than what is best for one who knows every pixel but no shapes.
+
+    That one answers with each pixel's own posterior mean, as if its values in training were Gaussian.
+    """
+    more = {"epochs": 2, "max_batches_per_epoch": None, "lr": 5e-3, "ema_decay": 0.97}
+    fit(tmp_path, "score_matching", net=SMALL, checkpoint_every=1000, **more)
+    energy = run.load_model(tmp_path / "energy")
+    pixels, digits = (load(DataConfig(name="digits"), split) for split in ("train", "test"))
+    mean, variance = normalise(pixels.x).mean(0), normalise(pixels.x).var(0)
+
+    def pixelwise(x_t: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        return mean + variance / (variance + sigma.view(-1, 1, 1, 1) ** 2) * (x_t - mean)
+
     x_0, rng = normalise(digits.x), torch.Generator().manual_seed(0)
-    sigma = training_sigmas(torch.rand(len(digits), generator=rng), 0.3, 1.4)
     eps = torch.randn(x_0.shape, generator=rng)
-    std = run.model_config(directory).std
-    loss = denoising_loss(EnergyDenoiser(energy), x_0, sigma, digits.y, eps, std).mean()
-    assert loss.item() < 0.9
+    for level in (0.2, 0.5, 1.0, 2.0, 5.0):
+        x_t, sigma = x_0 + level * eps, torch.full((len(digits),), level)
+        learnt, shapeless = (
+            (model(x_t, sigma, digits.y) - x_0).square().mean().item()
+            for model in (EnergyDenoiser(energy), pixelwise)
+        )
+        assert learnt < shapeless, level
 
 
 def test_the_energies_of_the_training_images_are_written_down(unbroken: Any):
@@ -173,39 +185,68 @@ def test_a_run_that_diverges_says_so_and_keeps_its_last_checkpoint(fit: Any, tmp
 
 
 def test_a_taught_energy_starts_as_its_teacher(fit: Any, teacher: Path, tmp_path: Path):
-    taught = fit(tmp_path, "score_matching", teacher=str(teacher), lr=1e-9, epochs=1, max_batches_per_epoch=1)
+    one = {"lr": 1e-9, "epochs": 1, "max_batches_per_epoch": 1, "net": SMALL}
+    taught = fit(tmp_path, "score_matching", teacher=str(teacher), **one)
     weights = safetensors.torch.load_file(teacher / "weights.safetensors")
     for name, value in weights.items():
         torch.testing.assert_close(taught[f"residual.{name}"], value, rtol=0, atol=1e-6)
 
 
-def test_a_guided_teacher_teaches_something_else(fit: Any, teacher: Path, tmp_path: Path):
-    shutil.copytree(teacher, tmp_path / "teacher")  # which after one step answers alike for every class
-    path = tmp_path / "teacher/weights.safetensors"
-    rough = {k: v + 0.05 * torch.randn_like(v) for k, v in safetensors.torch.load_file(path).items()}
-    run.write_weights(path, rough)
-    few = {"teacher": str(tmp_path / "teacher"), "epochs": 1, "max_batches_per_epoch": 2}
-    plain, guided = (fit(tmp_path / str(w), "score_matching", teacher_guidance=w, **few) for w in (1.0, 3.0))
-    assert any(not value.equal(guided[name]) for name, value in plain.items())
+def test_a_guided_teacher_teaches_its_guided_answers(fit: Any, teacher: Path, tmp_path: Path):
+    """The weight of the class in what is learnt, by least squares along D(y) - D(no class): 3, not 1."""
+    digits, rng = load(DataConfig(name="digits"), "test"), torch.Generator().manual_seed(0)
+    x_0, sigma = normalise(digits.x), torch.full((len(digits),), 3.0)
+    x_t, no_class = x_0 + 3 * torch.randn(x_0.shape, generator=rng), torch.full_like(digits.y, 10)
+    denoiser = run.load_denoiser(teacher)
+    without = denoiser(x_t, sigma, no_class)
+    of_class = denoiser(x_t, sigma, digits.y) - without
+
+    def learnt(guidance: float) -> tuple[float, float, float]:
+        """Return the weight that was learnt, and the rms distance to the answers of weights 1 and 3."""
+        few = {
+            "teacher": str(teacher),
+            "net": SMALL,
+            "epochs": 1,
+            "max_batches_per_epoch": 40,
+            "ema_decay": 0.9,
+        }
+        fit(tmp_path, "score_matching", name=f"w-{guidance:g}", teacher_guidance=guidance, **few)
+        energy = run.load_model(tmp_path / f"w-{guidance:g}")
+        with torch.no_grad():
+            answer = EnergyDenoiser(energy)(x_t, sigma, digits.y) - without
+        weight = (answer * of_class).sum() / of_class.square().sum()
+        far = ((answer - w * of_class).square().mean().sqrt().item() for w in (1, 3))
+        return weight.item(), *far
+
+    weight, from_plain, from_guided = learnt(3.0)
+    assert weight == pytest.approx(3, abs=0.4)
+    assert from_guided < 0.5 * from_plain
+    weight, from_plain, from_guided = learnt(1.0)
+    assert weight == pytest.approx(1, abs=0.1)
+    assert from_plain < 0.2 * from_guided
 
 
-def test_a_teacher_of_other_images_is_refused(fit: Any, teacher: Path, tmp_path: Path):
+def test_a_teacher_of_other_images_is_refused(
+    fit: Any, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # a shipped teacher is found from anywhere
     with pytest.raises(ValueError, match=r"teacher .* has shape"):
-        fit(tmp_path, "score_matching", teacher=str(ROOT / "weights/diffusion-mnist"))
+        fit(tmp_path, "score_matching", teacher="weights/diffusion-mnist")
     with pytest.raises(ValueError, match="score_matching alone"):
         fit(tmp_path, "contrastive", teacher=str(teacher))
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of a diffusion model that has learnt for one step."""
-    found, output = (
+    """The run directory of a diffusion model that has learnt for seconds: its classes are told apart."""
+    program, output = (
         runpy.run_path(str(ROOT / "training/train_diffusion.py")),
         tmp_path_factory.mktemp("teacher"),
     )
-    few = {"epochs": 1, "max_batches_per_epoch": 1, "batch_size": 32, "device": "cpu", "precision": "fp32"}
-    net = found["UNetConfig"](patch=1, channels=(16, 32), attention=(4,), heads=2)
-    found["main"](found["TrainConfig"](data=DataConfig(name="digits"), net=net, output=str(output), **few))
+    few = {"epochs": 4, "batch_size": 32, "lr": 4e-3, "ema_decay": 0.98, "warmup": 20, "sample_every": 10_000}
+    more = {"p_mean": 0.3, "p_std": 1.4, "device": "cpu", "precision": "fp32"}
+    digits = {"data": DataConfig(name="digits"), "net": program["UNetConfig"](**SMALL)}
+    program["main"](program["TrainConfig"](output=str(output), **digits, **few, **more))
     return output / "diffusion"
 
 
