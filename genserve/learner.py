@@ -73,14 +73,10 @@ class GeneratorConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("precision", ("auto", "bf16", "fp32")), ("device", ("auto", "cpu", "cuda"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        for name in ("epochs", "batch_size", "sample_every", "checkpoint_every", "lr", "grad_clip"):
-            if getattr(self, name) <= 0:
+        train.check(self)
+        for name in ("sample_every", "checkpoint_every", "grad_clip"):
+            if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
     def batches(self, n_images: int, ranks: train.Ranks) -> int:
         """Return how many batches an epoch has.
@@ -254,10 +250,11 @@ class Learner:
             self.checkpoint.record(done, **values, images=seen, images_per_s=round(speed, 1))
             self.bar.set_postfix_str(f"loss {values['loss']:.3f}, {speed:.0f} images/s")
             self._clock, self._logged = time.perf_counter(), done
-        if self.ranks.first and (done % config.sample_every == 0 or done == self.total):
-            run.write_atomic(self.checkpoint.directory / "samples.png", picture())
+        # first the checkpoint: a picture that cannot be drawn must not cost the steps before it
         if done % config.checkpoint_every == 0 or done == self.total:
             self.checkpoint.save(done, self.model, self.ema, self.optimizer, kept, **more)
+        if self.ranks.first and (done % config.sample_every == 0 or done == self.total):
+            run.write_atomic(self.checkpoint.directory / "samples.png", picture())
 
 
 def launch(fit: Callable[[Config, train.Ranks], None], config: Config) -> None:

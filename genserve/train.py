@@ -101,8 +101,44 @@ class Ranks:
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
 
+def check(config: Any) -> None:
+    """Check the settings that every training program has.
+
+    Raises:
+        ValueError: one is not what it must be.
+    """
+    if not config.name.strip():
+        raise ValueError("name must not be empty: the run is written to OUTPUT/NAME")
+    for name, allowed in (("precision", ("auto", "bf16", "fp32")), ("device", ("auto", "cpu", "cuda"))):
+        if getattr(config, name) not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(config, name)!r}")
+    for name in ("epochs", "batch_size", "lr", "max_batches_per_epoch"):
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be above 0, got {value}")
+    for name in ("warmup", "threads", "seed"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"{name} must be at least 0, got {getattr(config, name)}")
+    if not 0 <= config.ema_decay < 1:
+        raise ValueError(f"ema_decay must be in [0, 1), got {config.ema_decay}")
+
+
+def check_levels(sigma_min: float, sigma_max: float) -> None:
+    """Raise ValueError unless these are the last and the first of several noise levels."""
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(
+            f"sigma_min must be above 0 and below sigma_max, got {sigma_min:g} and {sigma_max:g}"
+        )
+
+
 def join_ranks(device: str) -> Ranks:
-    """Join the group that torchrun describes, or stand alone. `device` is auto, cpu or cuda."""
+    """Join the group that torchrun describes, or stand alone. `device` is auto, cpu or cuda.
+
+    Raises:
+        ValueError: cuda is asked for and there is no GPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device must be auto or cpu where there is no GPU, got 'cuda'")
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     where = torch.device(kind, local) if kind == "cuda" else torch.device(kind)

@@ -43,6 +43,7 @@ from tqdm import tqdm
 
 from genserve.cli import plain_errors
 from genserve.client import answers, checked, mapped
+from genserve.export import spec_of
 from genserve.folder import file_of, keep_settings, refuse_changes, remove_torn, settings_of, shard, torn
 from genserve.places import located
 from genserve.run import write_atomic
@@ -139,6 +140,8 @@ def main(config: GenerateConfig) -> None:
         [fields | {"first_index": share.start, "num_samples": len(share)} for share in shares]
         for shares in work(missing, unit, together, config.num_images if config.shards else None)
     )
+    if not missing and (before := settings_of(folder)):  # no answer will say whose pictures they are
+        refuse_changes(folder, settings | {"drawn": before["drawn"] | model_of(config)})
     held: dict[str, list[dict[str, Any]]] = defaultdict(list)
     there = len(mine) - len(missing)
     bar = tqdm(total=len(mine), initial=there, unit=" images", disable=rank > 0, smoothing=0.05)
@@ -174,6 +177,15 @@ def work(missing: Iterable[int], unit: int, together: int, end: int | None) -> I
         shares = [range(first, min(first + SHARE, stop)) for first in range(start, stop, SHARE)]
         for k in range(0, len(shares), together):
             yield shares[k : k + together]
+
+
+def model_of(config: GenerateConfig) -> dict[str, str]:
+    """Return the name of the model that would draw and the digest of its weights, as answers name them."""
+    if config.run:
+        spec = spec_of(located(config.run))
+        return {"model": spec.name, "weights": spec.weights}
+    (model,) = answers(config.server, [{"task": "describe"}])
+    return {"model": model["name"], "weights": model["weights"]}
 
 
 def seed_of(config: GenerateConfig, folder: Path, ranks: int) -> int:

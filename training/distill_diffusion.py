@@ -101,6 +101,13 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     student = run.load_denoiser(teacher).requires_grad_(True)
     if (model.shape, model.classes or dataset.classes) != (dataset.shape, dataset.classes):
         raise ValueError(f"teacher {config.teacher} knows {model.shape} {model.classes}, the data are others")
+    if config.classifier:
+        known = classifier.classifier_config(located(config.classifier))
+        if known.shape != dataset.shape or dataset.classes not in ((), known.classes):
+            theirs = f"{known.shape} {', '.join(known.classes)}"
+            raise ValueError(f"classifier {config.classifier} knows {theirs}, the data are others")
+    if config.few[0] > model.sigma_max:
+        raise ValueError(f"few must be at most the teacher's sigma_max {model.sigma_max:g}, got {config.few}")
     checkpoint = Checkpoint(config, model, {"data": dataset}, inputs_of(config), first=ranks.first)
     learner = Learner(student, config, checkpoint, ranks, total)
     parallel = ranks.wrap(learner.model)

@@ -37,6 +37,10 @@ class TrainConfig(DenoiserConfig):
     sigma_min: float = 0.002
     sigma_max: float = 80.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        train.check_levels(self.sigma_min, self.sigma_max)
+
 
 def main(config: TrainConfig) -> None:
     """Train, from the start or from the last checkpoint."""

@@ -72,6 +72,7 @@ class TrainConfig(DenoiserConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        train.check_levels(self.sigma_min, self.sigma_max)
         if self.recipe not in RECIPES:
             raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}")
         if self.teacher is not None and self.recipe != "score_matching":

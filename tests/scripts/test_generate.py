@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +119,19 @@ def test_a_folder_of_another_program_s_pictures_is_refused_and_left_alone(
     with pytest.raises(ValueError, match=r"has 00002\.png and no settings\.json"):
         generate(tmp_path, "--run", tiny, "--steps", 2, "--num-images", 3)
     assert files(tmp_path) == {"00002.png": data}
+
+
+def test_a_complete_folder_is_another_model_s_too(tiny: Path, tmp_path: Path):
+    flags = ["--num-images", 5, "--steps", 2, "--seed", 1]
+    before = generate(tmp_path / "out", "--run", tiny, *flags)
+    assert generate(tmp_path / "out", "--run", tiny, *flags) == before
+    other = tmp_path / tiny.name
+    shutil.copytree(tiny, other)
+    weights = run.read_weights(other / "weights.safetensors")
+    run.write_weights(other / "weights.safetensors", {name: value + 1e-3 for name, value in weights.items()})
+    with pytest.raises(ValueError, match=r"drawn otherwise \(weights was "):
+        generate(tmp_path / "out", "--run", other, *flags)
+    assert files(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("more", [(), ("--shards", 9)], ids=["files", "shards"])
