@@ -1,10 +1,11 @@
-"""What an energy must answer, worked out without the served code: the eager network and the formulas.
+"""What a served model must answer, worked out without the served code: the eager network and the formulas.
 
 Nothing of genserve.settings, walks, draw, engine or export is used, and none of the samplers.
 """
 
 import json
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from genserve.noise import Streams, drawn_classes
 from genserve.run import load_model, model_config
-from genserve.schedules import karras
+from genserve.schedules import cosine, karras, linear, offset_cosine
 
 N_CLASSES = 10  # of the digits; as a class it means "no class"
 READ_SIGMA = 0.5  # where the residual energy is read, and how noisy a picture to be restored is
@@ -28,7 +29,7 @@ class Expected(NamedTuple):
 
 
 class ByHand:
-    """A shipped energy in float32.
+    """A shipped model in float32.
 
     Args:
         name: of its run directory.
@@ -49,10 +50,23 @@ class ByHand:
         energy = self.network(x, torch.full((len(x),), sigma), y)
         return energy.detach(), torch.autograd.grad(energy.sum(), x)[0]
 
-    def x_0(self, x: Tensor, sigma: float, y: Tensor, keep: Tensor | None, known: Tensor) -> Tensor:
-        """Return E[x_0 | x] by Tweedie's formula, with the pixels that are known in their place."""
-        guess = x - sigma**2 * self.slope(x, sigma, y)[1]
-        return guess if keep is None else torch.where(keep, known, guess)
+    def x_0(self, x: Tensor, sigma: float, y: Tensor, guidance: float = 1.0) -> Tensor:
+        """Return E[x_0 | x]: a denoiser's answer, with guidance; of an energy, by Tweedie's formula."""
+        if self.model.family == "energy":
+            return x - sigma**2 * self.slope(x, sigma, y)[1]
+        level = torch.full((len(x),), sigma)
+        answer: Tensor = self.network(x, level, y)
+        if guidance == 1:
+            return answer
+        without: Tensor = self.network(x, level, torch.full_like(y, self.no_class))
+        return without + guidance * (answer - without)
+
+    def drawn(self, fields: dict[str, Any]) -> Tensor:
+        """Return what a diffusion model must draw for a request, (N, 1, 28, 28) before it is rounded."""
+        n = range(fields["num_samples"])
+        label = fields.get("label", drawn_classes(fields["seed"], n, N_CLASSES))
+        y = torch.tensor(label if isinstance(label, list) else [label] * len(n))
+        return self.through_levels(fields, None, y, None, Streams(fields["seed"], n))
 
     def answer(self, fields: dict[str, Any], x: Tensor | None = None, keep: Tensor | None = None) -> Expected:
         """Return what a request must get.
@@ -126,18 +140,36 @@ class ByHand:
         steps = fields["steps"]
         noisy = x is not None and keep is None
         top = READ_SIGMA if noisy else self.model.sigma_max
-        sigmas = karras(steps, self.model.sigma_min, top).tolist()
-        sampler, eta = fields.get("sampler"), 0.0
-        if sampler is None and x is None:  # what the run was tuned to comes first
-            (tuned,) = (t for t in self.serving["tuned"] if len(t["sigmas"]) == steps)
-            sampler, eta, sigmas = tuned["sampler"], tuned["eta"], [*tuned["sigmas"], 0.0]
+        sigmas = self.sigmas(fields.get("schedule", "karras"), steps, top)
+        sampler, eta = fields.get("sampler"), fields.get("eta", 0.0)
+        tuned = [t for t in self.serving["tuned"] if len(t["sigmas"]) == steps]
+        if sampler is None and "schedule" not in fields and x is None and tuned:
+            sampler, eta, sigmas = tuned[0]["sampler"], tuned[0]["eta"], [*tuned[0]["sigmas"], 0.0]
         elif sampler is None:
             sampler, eta = self.serving["sampler"], self.serving["eta"]
+        if sampler == "ddpm":
+            sampler, eta = "ddim", 1.0
         known = torch.empty(len(y), *self.model.shape) if x is None else x
         x = known if noisy else sigmas[0] * noise(known)
         if sampler == "langevin":
             return self.annealed(x, sigmas, y, noise)
-        return self.solved(sampler, x, sigmas, y, eta, keep, known, noise)
+
+        def look(x: Tensor, sigma: float) -> Tensor:
+            """Return the guess of x_0, with the pixels that are known in their place."""
+            guess = self.x_0(x, sigma, y, fields.get("guidance", 1.0))
+            return guess if keep is None else torch.where(keep, known, guess)
+
+        return solved(sampler, x, sigmas, eta, look, noise)
+
+    def sigmas(self, schedule: str, steps: int, top: float) -> list[float]:
+        """Return the noise levels of a schedule; those above what the model knows are left out."""
+        levels = {
+            "karras": lambda: karras(steps, self.model.sigma_min, top),
+            "linear": lambda: linear(steps, sigma_max=top),
+            "cosine": lambda: cosine(steps, sigma_max=top),
+            "offset_cosine": lambda: offset_cosine(steps, min_signal=1 / math.hypot(1, top)),
+        }
+        return levels[schedule]().tolist()
 
     def annealed(self, x: Tensor, sigmas: list[float], y: Tensor, noise: Streams) -> Tensor:
         """A Langevin step at each level: it takes half of the noise away, or more if the next level wants it,
@@ -150,35 +182,35 @@ class ByHand:
             x = x - size * sigma**2 * self.slope(x, sigma, y)[1] + std * sigma * noise(x)
         return x - sigmas[-2] ** 2 * self.slope(x, sigmas[-2], y)[1]
 
-    def solved(
-        self,
-        sampler: str,
-        x: Tensor,
-        sigmas: list[float],
-        y: Tensor,
-        eta: float,
-        keep: Tensor | None,
-        known: Tensor,
-        noise: Streams,
-    ) -> Tensor:
-        """DDIM (Song et al. 2021, eq. 12), Heun (Karras et al. 2022, algorithm 1), DPM-Solver++(2M)."""
-        before: tuple[Tensor, float] | None = None
-        for sigma, after in pairwise(sigmas):
-            x_0 = self.x_0(x, sigma, y, keep, known)
+
+def solved(
+    sampler: str,
+    x: Tensor,
+    sigmas: list[float],
+    eta: float,
+    look: Callable[[Tensor, float], Tensor],
+    noise: Streams,
+) -> Tensor:
+    """Follow ddim (Song et al. 2021, eq. 12), heun (Karras et al. 2022, algorithm 1) or dpmpp_2m to the end.
+
+    Args:
+        look: (x, sigma) -> the guess of x_0.
+    """
+    before: tuple[Tensor, float] | None = None
+    for sigma, after in pairwise(sigmas):
+        x_0 = look(x, sigma)
+        if sampler == "heun":
             eps = (x - x_0) / sigma
-            if sampler == "ddim":
-                fresh = eta * after * math.sqrt(1 - (after / sigma) ** 2)
-                x = x_0 + math.sqrt(after**2 - fresh**2) * eps
-                x = x + fresh * noise(x) if fresh else x
-            elif sampler == "heun":
-                ahead = x + (after - sigma) * eps
-                if after:
-                    eps = (eps + (ahead - self.x_0(ahead, after, y, keep, known)) / after) / 2
-                x = x + (after - sigma) * eps
-            elif after == 0:  # dpmpp_2m at eta 0
-                x = x_0
-            else:
-                h = math.log(sigma / after)
-                middle = x_0 if before is None else x_0 + h / (2 * before[1]) * (x_0 - before[0])
-                x, before = after / sigma * x + (1 - after / sigma) * middle, (x_0, h)
-        return x
+            ahead = x + (after - sigma) * eps
+            if after:
+                eps = (eps + (ahead - look(ahead, after)) / after) / 2
+            x = x + (after - sigma) * eps
+            continue
+        if sampler == "dpmpp_2m" and after:  # x_0 as it will be in the middle of the step
+            h = math.log(sigma / after)
+            before, x_0 = (x_0, h), x_0 if before is None else x_0 + h / (2 * before[1]) * (x_0 - before[0])
+        fresh = eta * after * math.sqrt(1 - (after / sigma) ** 2)
+        x = x_0 + math.sqrt(after**2 - fresh**2) * (x - x_0) / sigma
+        if fresh:
+            x = x + fresh * noise(x)
+    return x

@@ -10,12 +10,14 @@ from real_server import ROOT
 from genserve.export import export
 
 
-def diffusion_handler(folder: Path, *, continuous: bool, budget: int, lanes: int) -> Any:
+def diffusion_handler(
+    folder: Path, *, continuous: bool, budget: int, lanes: int, precision: str = "auto"
+) -> Any:
     """Return the handler of the shipped diffusion model, loaded from an archive's files in `folder`."""
     handler = new("diffusion_handler", "DiffusionHandler")
     export(ROOT / "weights" / "diffusion-mnist", folder)
     handler.continuous = continuous
-    handler.load(folder, torch.device("cpu"), budget, lanes)
+    handler.load(folder, torch.device("cpu"), budget, lanes, precision=precision)
     return handler
 
 

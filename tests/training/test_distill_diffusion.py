@@ -13,6 +13,10 @@ import torch
 from genserve import run
 from genserve.diffusion import heun, level
 from genserve.diffusion import run as sample
+from genserve.draw import fair_classes
+from genserve.images import to_pixels
+from genserve.measure.classifier import features_of, load_classifier, read_stats
+from genserve.measure.metrics import frechet_between, moments
 from genserve.noise import Streams
 from genserve.run import model_config
 from genserve.schedules import karras
@@ -87,6 +91,19 @@ def test_one_evaluation_answers_with_the_end_of_the_path(runs: Path) -> None:
     assert after < 0.95 * before
 
 
+def drawn_distance(directory: Path, chooser: Path) -> float:
+    """Return the Frechet distance of 1,000 images in two evaluations, at the levels 20 and 1."""
+    denoiser, stats = run.load_denoiser(directory), read_stats(chooser)
+    y, noise = fair_classes(1000, stats.class_counts), Streams(0, range(1000))
+    x = torch.zeros(1000, *model_config(directory).shape)
+    with torch.no_grad():
+        for sigma in (20.0, 1.0):
+            x_t = x + sigma * noise(x)
+            x = denoiser(x_t, level(sigma, x_t), y)
+    pixels = torch.from_numpy(to_pixels(x)).permute(0, 3, 1, 2)
+    return frechet_between(moments(features_of(load_classifier(chooser), pixels)), stats.train)
+
+
 def test_the_weights_that_drew_best_are_kept(runs: Path, tmp_path: Path) -> None:
     """Measured with a classifier of the same images, at every 20th step."""
     chooser = {
@@ -111,7 +128,12 @@ def test_the_weights_that_drew_best_are_kept(runs: Path, tmp_path: Path) -> None
     left = {path.name for path in (tmp_path / "runs/measured").iterdir()}
     assert left == {"config.json", "weights.safetensors", "state.pt", "metrics.jsonl", "samples.png"}
     state = torch.load(tmp_path / "runs/measured/state.pt", weights_only=True)
-    assert state["best"].item() == pytest.approx(min(r["frechet_distance"] for r in measured))
+    best = min(r["frechet_distance"] for r in measured)
+    assert state["best"].item() == pytest.approx(best)
+    assert drawn_distance(tmp_path / "runs/measured", tmp_path / "runs/chooser") == pytest.approx(
+        best, abs=1e-3
+    )
+    assert best < measured[-1]["frechet_distance"] - 0.01  # the last weights are others
     weights = run.read_weights(tmp_path / "runs/measured/weights.safetensors")
     assert weights.keys() == state["kept"].keys()
     assert all(value.equal(state["kept"][name]) for name, value in weights.items())
