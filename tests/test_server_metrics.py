@@ -67,6 +67,8 @@ def test_every_panel_of_the_dashboard_has_data_after_one_request_of_each_kind(
 
     events = {"answered": 2, "rejected": 1, "failed": 0, "late": 0, "cancelled": 1}
     wait_until(lambda: {e: prometheus.ask(total(e, "fresh"))["fresh", "1.0"] for e in events}, events)
+    # the last line that a worker tells each time
+    wait_until(lambda: prometheus.ask("genserve_request_seconds_count{ModelName='fresh'}")["fresh", "1.0"], 2)
     wait_until(lambda: prometheus.ask(total("answered", "energy"))["energy", "1.0"], answered + 1)
     wait_until(
         lambda: drawn(prometheus, PANELS["Time of a request"]["p50"], "energy")["energy", "1.0"] > 0, True
