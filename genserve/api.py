@@ -9,12 +9,11 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from typing_extensions import Self
 
 from genserve.export import Spec
-from genserve.fields import SAMPLES_MAX, BadRequest, Count, Label, Watching, field
+from genserve.fields import SAMPLES_MAX, BadRequest, Count, Label, Real, Watching, echo, field
+from genserve.labels import NO_CLASS, class_of, numbered
 from genserve.noise import SEED_MAX, drawn_classes
-from genserve.schedules import SCHEDULES
 from genserve.settings import BadSetting, Setting, filled
 
-NO_CLASS = "none"  # as a label
 # values in one answer; the host takes minutes over a batch of answers of tens of megabytes
 PIXELS_MAX = 2**22
 WORK_MAX = 16_384  # images x network evaluations of one request: a minute of one core
@@ -36,31 +35,25 @@ class PictureRequest(BaseModel, ABC):
 
     num_samples: Count = field(
         16,
-        f"1 to {SAMPLES_MAX}",
         "images in this answer; with a list of labels or of pictures, as many as the list",
         ge=1,
         le=SAMPLES_MAX,
     )
     seed: Count | None = field(
         None,
-        f"0 to {SEED_MAX}",
         "drawn where not given, and returned; the same seed gives the same images",
         ge=0,
         le=SEED_MAX,
     )
     first_index: Count = field(
         0,
-        "0 to 2**53",
         "number of the first image: image k of a seed is the same picture whichever request draws it",
         ge=0,
         le=2**53,
     )
-    steps: Count | None = field(
-        None, "1 to 1000", "steps of the sampler; the model's best where not given", ge=1, le=1000
-    )
-    eta: float | None = field(
+    steps: Count | None = field(None, "steps of the sampler; the model's best where not given", ge=1, le=1000)
+    eta: Real | None = field(
         None,
-        "0 to 1",
         "fresh noise of `ddim` and `dpmpp_2m`: 0 none, 1 as much as `ddpm`; where not given, 0, or "
         "with no sampler given either, the model's best",
         ge=0,
@@ -68,38 +61,33 @@ class PictureRequest(BaseModel, ABC):
     )
     schedule: Schedule | None = field(
         None,
-        ", ".join(SCHEDULES),
         "spacing of the noise levels; `tuned` was found for this model and some numbers of steps, which "
         "`describe` lists; where not given, the model's best",
     )
     label: Label = field(
         None,
-        f"a class by number or name, a list with one for each image, or {NO_CLASS}",
-        "what to draw; where not given, a class drawn for each image, or none where pictures are sent; "
+        "what to draw; a name comes first, and where all names are whole numbers, only names count; 2 and "
+        '"2" mean the same; where not given, a class drawn for each image, or none where pictures are sent; '
         f"`{NO_CLASS}` asks the model without any class",
+        f"a class by name or index, a list with one for each image, or {NO_CLASS}",
     )
     format: Literal["png", "json", "npy", "zip", "filmstrip", "gif"] = field(
         "png",
-        "png, json, npy, zip, filmstrip, gif",
         "`png` one grid; `json` a base64 PNG an image; `npy` uint8 (N, H, W, C); `zip` of PNGs; "
         "`filmstrip` a row an image, noise to picture; `gif` the same as an animation",
     )
     columns: Count | None = field(
-        None, "1 to 64", "of the grid (`png`, `gif`); as square as possible where not given", ge=1, le=64
+        None, "of the grid (`png`, `gif`); as square as possible where not given", ge=1, le=64
     )
-    scale: Count = field(1, "1 to 16", "enlargement of every pixel, for the eye", ge=1, le=16)
+    scale: Count = field(1, "enlargement of every pixel, for the eye", ge=1, le=16)
     stream: Watching = field(
         False,
-        "true, false, jsonl",
         "watch it appear: `true` sends PNG frames that a browser plays (multipart/x-mixed-replace), "
         "`jsonl` a line of JSON a frame; the finished picture comes last",
     )
-    frames: Count | None = field(
-        None, f"1 to {FRAMES_MAX}", "of a stream, at most; 10 where not given", ge=1, le=FRAMES_MAX
-    )
+    frames: Count | None = field(None, "of a stream, at most; 10 where not given", ge=1, le=FRAMES_MAX)
     preview: Literal["x_0", "x_t"] | None = field(
         None,
-        "x_0, x_t",
         "what the frames of a stream show: `x_0`, the current guess of the picture, which is usual, or the "
         "noisy `x_t`",
     )
@@ -206,7 +194,7 @@ class PictureRequest(BaseModel, ABC):
             )
 
     def _check_size(self, spec: Spec) -> None:
-        """Refuse pictures nobody could open."""
+        """Refuse pictures nobody could open; name the field that makes them so large."""
         c, h, w = spec.shape
         across = (
             STRIP_MAX
@@ -216,13 +204,20 @@ class PictureRequest(BaseModel, ABC):
         down = self.num_samples if self.format == "filmstrip" else math.ceil(self.num_samples / across)
         most = FRAMES_MAX if self.format == "gif" else (self.frames or 1)
         frames = min(self.steps or 1, most - 1) + 1
-        pixels = across * down * h * w * self.scale**2 * frames
-        if pixels * c > PIXELS_MAX:
-            raise BadRequest(
-                "scale",
-                "the answer would have too many pixels",
-                f"at most {PIXELS_MAX} in all: fewer samples or a smaller scale",
-            )
+        values = across * down * h * w * self.scale**2 * c  # of one frame
+        if values * frames <= PIXELS_MAX:
+            return
+        fewer = ["fewer samples"] if self.num_samples > 1 else []
+        fewer += ["a smaller scale"] if self.scale > 1 else []
+        name = "scale" if self.scale > 1 else "num_samples" if self.num_samples > 1 else "format"
+        if values <= PIXELS_MAX:
+            name = "frames" if self.stream else "steps"  # a gif has a frame a step
+            fewer = [f"fewer {name}", *fewer]
+        raise BadRequest(
+            name,
+            f"the answer would have {values * frames} pixel values",
+            f"at most {PIXELS_MAX} in all: {' or '.join(fewer or ['another one'])}",
+        )
 
     def _only_task(self, task: str) -> None:
         """Refuse every field beside a task that has no use for any."""
@@ -243,14 +238,11 @@ def fitting(spec: Spec, **given: Any) -> Setting:
 
 
 def _class(value: int | str, spec: Spec) -> int:
-    """Return a class's number."""
-    allowed = (
-        f"0 to {len(spec.classes) - 1}, or {', '.join(spec.classes[:20])}"
-        if spec.classes
-        else "none: this model has no classes"
-    )
-    names = {str(k): k for k in range(len(spec.classes))} | {name: k for k, name in enumerate(spec.classes)}
-    number = names.get(value) if isinstance(value, str) else value
-    if number is None or not 0 <= number < len(spec.classes):
-        raise BadRequest("label", f"{str(value)[:40]!r} is no class of this model", allowed)
-    return number
+    """Return a class's index."""
+    index = class_of(value, spec.classes)
+    if index is None:
+        names = ", ".join(spec.classes[:20]) or "none: this model has no classes"
+        names += ", ..." if len(spec.classes) > 20 else ""
+        by_index = "" if numbered(spec.classes) else f"0 to {len(spec.classes) - 1}, or "
+        raise BadRequest("label", f"{echo(str(value))!r} is no class of this model", by_index + names)
+    return index

@@ -5,25 +5,23 @@ from typing import Any, Literal
 from typing_extensions import Self
 
 from genserve.api import PictureRequest, fitting
-from genserve.diffusion import SAMPLERS, TAKE_ETA
+from genserve.diffusion import TAKE_ETA
 from genserve.export import Spec
-from genserve.fields import BadRequest, field
+from genserve.fields import BadRequest, Real, field
 
 
 class DiffusionRequest(PictureRequest):
     """One answer of a diffusion model: pictures, or a description of the model."""
 
     task: Literal["sample", "describe"] = field(
-        "sample", "sample, describe", "`describe` answers with what the model is and what its defaults are"
+        "sample", "`describe` answers with what the model is and what its defaults are"
     )
     sampler: Literal["ddim", "ddpm", "heun", "dpmpp_2m", "consistency"] | None = field(
         None,
-        ", ".join(SAMPLERS),
         "the model's best where not given; `consistency` is for models distilled to few evaluations",
     )
-    guidance: float | None = field(
+    guidance: Real | None = field(
         None,
-        "0 to 20",
         "weight of the class: 1 is the model itself, more is more typical",
         ge=0,
         le=20,

@@ -10,9 +10,9 @@ from typing_extensions import Self
 from genserve.api import PictureRequest, fitting
 from genserve.diffusion import SAMPLERS, TAKE_ETA
 from genserve.export import Spec, Walk
-from genserve.fields import SAMPLES_MAX, BadRequest, Pictures, field
+from genserve.fields import SAMPLES_MAX, BadRequest, Picture, Pictures, Real, field
 from genserve.settings import WALKS, Setting
-from genserve.uploads import decoded
+from genserve.uploads import FORMATS, decoded
 
 
 class EnergyRequest(PictureRequest):
@@ -20,7 +20,6 @@ class EnergyRequest(PictureRequest):
 
     task: Literal["sample", "score", "refine", "restore", "explain", "describe"] | None = field(
         None,
-        "sample, score, refine, restore, explain, describe",
         "`sample` draws, and is usual; with pictures sent along, `score` is: their energies and ranks; "
         "`refine` walks downhill from them; `restore` fills what a mask leaves out, or takes noise away; "
         "`explain`, also at `POST /explanations/...`, shows the gradient of the energy at every pixel; "
@@ -28,35 +27,37 @@ class EnergyRequest(PictureRequest):
     )
     images: Pictures = field(
         None,
-        f"1 to {SAMPLES_MAX} pictures of the model's size",
         "base64 in JSON, one or a list; a file in multipart; or the whole body one picture file",
+        f"1 to {SAMPLES_MAX} pictures of the model's size",
+        repr=False,  # a client's pictures belong in no log
     )
-    mask: str | None = field(
-        None, "a picture of the model's size", "of `restore`: what is white stays, what is black is filled"
+    mask: Picture | None = field(
+        None,
+        "of `restore`: what is white stays, what is black is filled",
+        "a picture of the model's size",
+        repr=False,
     )
     sampler: Literal["langevin", "mala", "ddim", "ddpm", "heun", "dpmpp_2m", "consistency"] | None = field(
         None,
-        "langevin, mala, ddim, ddpm, heun, dpmpp_2m, consistency",
         "the model's best where not given; `mala` walks at one noise level, the diffusion samplers want a "
         "model that knows several",
     )
-    sigma: float | None = field(
+    sigma: Real | None = field(
         None,
-        "the model's sigma_min to sigma_max",
         "noise level at which pictures are looked at (`score`, `refine`, `explain`), or how noisy they are "
         "(`restore` without a mask: standard deviation, pixels being -1 to 1)",
+        "the model's sigma_min to sigma_max",
         gt=0,
     )
-    step_size: float | None = field(
+    step_size: Real | None = field(
         None,
-        "0 to 1000, above 0",
         "of `langevin` and `mala`: what the gradient is multiplied by, in units of sigma**2",
+        "0 to 1000, above 0",
         gt=0,
         le=1000,
     )
-    noise: float | None = field(
+    noise: Real | None = field(
         None,
-        "0 to 10",
         "of `langevin`: standard deviation of the fresh noise of a step, in units of sigma; where not given, "
         "the model's, or as much as the next noise level wants, or at one level sqrt(2 step_size), which "
         "draws from exp(-E); 0 for `refine`",
@@ -132,23 +133,29 @@ class EnergyRequest(PictureRequest):
             steps = {"step_size": walk.refine_step_size, "noise_std": noise, "plain": True}
             return fitting(_drawn_by(spec, "langevin", walk.refine_steps, sigma, **steps), **given)
         if walk.plain:
-            if self.mask is None:
-                why = "this model knows one noise level, and so no noise to take away"
-                raise BadRequest("mask", why, "a mask")
-            if self.sampler == "mala":
-                raise BadRequest("sampler", "mala would move what the mask keeps", "langevin")
+            if self.sampler not in (None, "langevin"):
+                raise BadRequest("sampler", f"{self.sampler} cannot keep what the mask keeps", "langevin")
             return fitting(spec, **given)
         if self.sampler in WALKS:
             raise BadRequest("sampler", "restore takes other samplers", ", ".join(SAMPLERS))
         usual = spec.sampler if spec.sampler in SAMPLERS else "ddim"
         restoring = _drawn_by(spec, usual, walk.restore_steps)
-        if self.mask is None:  # tuned levels begin at pure noise
-            return fitting(replace(restoring, tuned=()), **given, sigma_max=sigma)
+        if self.mask is None:
+            if self.schedule == "tuned":
+                raise BadRequest("schedule", "tuned levels begin at pure noise", "another one, or a mask")
+            try:
+                return fitting(replace(restoring, tuned=()), **given, sigma_max=sigma)
+            except BadRequest as error:  # so little noise that the usual steps find no room
+                named = "sigma" if error.field == "steps" and self.steps is None else error.field
+                raise BadRequest(named, error.message, error.allowed) from None
         return fitting(restoring if self.schedule == "tuned" else replace(restoring, tuned=()), **given)
 
     def _sigma(self, spec: Spec, task: str) -> float | None:
         """Return the noise level of the task; none where it is drawn from the model's sigma_max."""
         walk = _walk(spec)
+        if walk.plain and task == "restore" and self.mask is None:
+            why = "this model knows one noise level, and so no noise to take away"
+            raise BadRequest("mask", why, "a mask")
         from_noise = task == "sample" or (task == "restore" and self.mask is not None)
         if self.sigma is None:
             if from_noise and not walk.plain:
@@ -187,7 +194,7 @@ class EnergyRequest(PictureRequest):
             return decoded(text, spec.shape)
         except ValueError as error:
             c, h, w = spec.shape
-            allowed = f"{w} x {h} pixels, {'gray' if c == 1 else 'colour'}, PNG, JPEG, GIF, BMP or WebP"
+            allowed = f"{w} x {h} pixels, {'gray' if c == 1 else 'colour'}, {', '.join(FORMATS)}"
             raise BadRequest(name, f"{name} {k}: {error}", allowed) from None
 
     @property

@@ -98,9 +98,9 @@ def worth_a_retry(status: int, body: bytes) -> bool:
     """Whether an answer is the fault of a server that may soon be well again.
 
     A full queue or no worker (503), a worker that died (500), a proxy without a server (502, 504). What the
-    handler itself reports would only come again.
+    handler itself reports, which has a `field`, would only come again.
     """
-    return status >= 500 and "error" not in _object(body)
+    return status >= 500 and "field" not in _object(body)
 
 
 def checked(status: int, body: bytes) -> dict[str, Any]:
@@ -112,12 +112,10 @@ def checked(status: int, body: bytes) -> dict[str, Any]:
     answer = _object(body)
     if status == 200:
         return answer
-    error = answer.get("error")
-    if not isinstance(error, dict):  # the host's own, or a proxy's
-        said = answer.get("message") or body.decode(errors="replace")[:200]
-        raise ValueError(f"server: {said} (status {status})")
-    named = f"{error['field']}: {error['message']}" if error["field"] else str(error["message"])
-    raise ValueError(f"{named} (allowed: {error['allowed']})" if error["allowed"] else named)
+    if "field" in answer:
+        raise ValueError(answer["error"])
+    message = answer.get("message") or body.decode(errors="replace")[:200]  # the host's own, or a proxy's
+    raise ValueError(f"server: {message} (status {status})")
 
 
 def _object(body: bytes) -> dict[str, Any]:

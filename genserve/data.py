@@ -4,7 +4,8 @@ Which images make batch k of a run is a function of (seed, k), so that a resumed
 ranks see what an unbroken run on one sees.
 """
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,13 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
+
+from genserve import pictures
+from genserve.images import normalise as normalise  # what reads a data set finds it in one place with it
+from genserve.images import picture
+from genserve.listing import split_of
+
+log = logging.getLogger(__name__)
 
 Chunks = Callable[[Iterable[int]], Iterable[int]]  # the same starts of chunks; tqdm shows a bar
 Progress = Callable[[str], Chunks]  # what is being done -> what shows how far it is
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,11 @@ class DataConfig:
     Args:
         name: mnist, fashion-mnist, cifar10, caltech101, digits (8 x 8, comes with scikit-learn) or folder.
         root: where the files are or are downloaded to; for `folder` the folder itself, with train/CLASS/*.png
-            and test/CLASS/*.png, or CLASS/*.png, or *.png without classes.
+            and test/CLASS/*.png, or CLASS/*.png, or *.png without classes; docs/pictures.md has the rules.
         only: one class, by its name; the images then have no classes.
-        size: side in pixels to resize to (squares are cut from the centre); none keeps the data's own.
-        channels: 1 gray or 3 colour; none keeps the data's own.
+        size: side in pixels to resize to (squares are cut from the centre); none keeps the data's own, which
+            must be one.
+        channels: 1 gray or 3 colour; none keeps the data's own, colour where any picture is in colour.
         download: fetch what is missing, where there is a network.
     """
 
@@ -105,16 +112,17 @@ def load(config: DataConfig, split: str) -> ImageSet:
     return ImageSet(found.x[picked], torch.zeros(int(picked.sum()), dtype=torch.long), ())
 
 
-def normalise(x: Tensor) -> Tensor:
-    """Return uint8 pixels as float32 in [-1, 1]; same shape."""
-    return x.float() / 127.5 - 1
-
-
 def mean_and_std(images: ImageSet) -> tuple[float, float]:
-    """Return mean and standard deviation of all pixels in [-1, 1] units."""
+    """Return mean and standard deviation of all pixels in [-1, 1] units.
+
+    Raises:
+        ValueError: all pixels are equal, from which nothing can be learnt.
+    """
     counts = torch.bincount(images.x.flatten(), minlength=256).double()
     values = normalise(torch.arange(256)).double()
     mean = (counts @ values) / counts.sum()
+    if counts.max() == counts.sum():
+        raise ValueError("all pixels of all images are equal: there is nothing to learn")
     return mean.item(), ((counts @ (values - mean) ** 2) / counts.sum()).sqrt().item()
 
 
@@ -205,51 +213,43 @@ def _caltech(config: DataConfig, split: str) -> ImageSet:
 
 
 def _folder(config: DataConfig, split: str) -> ImageSet:
-    root = Path(config.root)
-    base = root / split if (root / split).is_dir() else root
-    if split == "test" and base == root:
-        raise FileNotFoundError(
-            f"{root} has no folder test: a folder of images is split into train/ and test/"
-        )
-    named = root / "train" if (root / "train").is_dir() else base  # train alone says which number a class has
-    classes = _folders(named)
-    if unknown := [name for name in _folders(base) if name not in classes and _pictures(base / name)]:
-        raise ValueError(f"{base.resolve()} has classes that {named.resolve()} has not: {', '.join(unknown)}")
-    pairs = [(p, k) for k, name in enumerate(classes) for p in _pictures(base / name)]
-    if not pairs:
-        classes, pairs = (), [(p, 0) for p in _pictures(base)]
-    if not pairs:
-        raise FileNotFoundError(f"no image ({', '.join(sorted(SUFFIXES))}) in {base.resolve()}")
-    return _files([p for p, _ in pairs], [k for _, k in pairs], classes, config)
-
-
-def _folders(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir())) if folder.is_dir() else ()
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    listing = split_of(Path(config.root), split)
+    if listing.passed_over:
+        log.warning("%s, %s: passed over %s", config.root, split, listing.passed_over)
+    return _files(listing.files, listing.labels, listing.classes, config)
 
 
 def _files(
-    files: Iterable[Path], labels: list[int], classes: tuple[str, ...], config: DataConfig
+    files: Sequence[Path], labels: list[int], classes: tuple[str, ...], config: DataConfig
 ) -> ImageSet:
-    """Read, crop and resize pictures; the first one decides what the configuration leaves open."""
-    rows = []
-    size, channels = config.size, config.channels
+    """Read pictures, cut their centre squares and resize these.
+
+    Raises:
+        ValueError: as `pictures.read`; or the size is left open and the pictures have several.
+    """
+    rows: list[Tensor] = []
+    size, cut, resized = config.size, 0, 0
     for path in files:
-        try:
-            with Image.open(path) as opened:
-                if channels is None:
-                    channels = 1 if opened.mode in ("1", "L", "I", "F", "I;16") else 3
-                picture = opened.convert("L" if channels == 1 else "RGB")
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"{path} is not a readable image: {error}") from error
-        size = size or min(picture.size)
-        if picture.size != (size, size):
-            picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
-        pixels = np.asarray(picture).reshape(size, size, channels)
-        rows.append(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+        pixels = pictures.read(path, config.channels)
+        h, w, c = pixels.shape
+        side = min(h, w)
+        size = size or side
+        if config.size is None and side != size:
+            raise ValueError(
+                f"data.size is not given, and the pictures have several sizes: {files[0]} has a square of "
+                f"{size} x {size} pixels, {path} one of {side} x {side}"
+            )
+        cut, resized = cut + (h != w), resized + (side != size)
+        if (h, w) != (size, size):
+            fitted = ImageOps.fit(picture(pixels), (size, size), Image.Resampling.LANCZOS)
+            pixels = np.array(fitted).reshape(size, size, c)
+        rows.append(torch.from_numpy(pixels).permute(2, 0, 1))
+    if cut or resized:
+        log.info("%d pictures: %d cut to their centre square, %d resized", len(rows), cut, resized)
+    in_colour = sum(len(row) == 3 for row in rows)
+    if 0 < in_colour < len(rows):
+        log.warning("%d of %d pictures are in colour: all are taken as colour", in_colour, len(rows))
+        rows = [row.expand(3, -1, -1) for row in rows]
     return ImageSet(torch.stack(rows), torch.tensor(labels), classes)
 
 

@@ -101,7 +101,7 @@ def draw(
 
     Args:
         model: a denoiser or an energy, on the device and in the precision that do the work; or what
-            `export.served_model` returns, on the device of y.
+            `loading.served_model` returns, on the device of y.
         config: the model's family, shape and classes.
         y: (N,) their classes, n_classes for "no class".
         chunks: shows progress over the batches.

@@ -3,28 +3,23 @@
 python -m genserve.export weights/diffusion-mnist out/
 """
 
-import hashlib
 import io
-import json
 import sys
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 import genserve
 from genserve import run
+from genserve.cli import plain_errors
 from genserve.diffusion import SAMPLERS, TAKE_ETA
-from genserve.energy import slope
-from genserve.engine import Evaluate
-from genserve.forward import packed
+from genserve.files import digest, parsing, read_json
 from genserve.schedules import SCHEDULES, Tuned
 
 FORMAT = 1  # of model.json
@@ -116,21 +111,22 @@ def read_spec(path: Path) -> Spec:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is of a format or family this version does not know.
+        ValueError: it is torn, or of a format or family this version does not know.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f"{path.name} is missing beside the model: build the archive with scripts/build_archives"
         )
-    value = json.loads(path.read_text())
+    value = read_json(path)
     if value.get("format") != FORMAT:
         raise ValueError(
             f"{path.name} has format {value.get('format')!r}; genserve {genserve.__version__} reads {FORMAT}"
         )
-    walk = value.get("walk")
-    walk = Walk(**walk | {"energies": tuple(walk["energies"])}) if walk else None
-    named = {"shape": tuple(value["shape"]), "classes": tuple(value["classes"]), "walk": walk}
-    return Spec(**value | named | {"tuned": tuned_in(value)})
+    with parsing(path, "a contract that this version reads"):
+        walk = value.get("walk")
+        walk = Walk(**walk | {"energies": tuple(walk["energies"])}) if walk else None
+        named = {"shape": tuple(value["shape"]), "classes": tuple(value["classes"]), "walk": walk}
+        return Spec(**value | named | {"tuned": tuned_in(value)})
 
 
 def tuned_in(value: Mapping[str, Any]) -> tuple[Tuned, ...]:
@@ -169,17 +165,19 @@ def spec_of(directory: Path) -> Spec:
     serving["tuned"] = tuned_in(serving)
     if model.family == "energy":
         serving["walk"] = walk_of(directory)
-    return Spec(
-        name=directory.name,
-        family=model.family,
-        shape=model.shape,
-        classes=model.classes,
-        sigma_min=model.sigma_min,
-        sigma_max=model.sigma_max,
-        torch=torch.__version__.split("+")[0],
-        weights=hashlib.sha256((directory / "weights.safetensors").read_bytes()).hexdigest()[:12],
-        **serving,
-    )
+    weights = digest(directory / "weights.safetensors")[:12]
+    with parsing(directory / "serving.json", "what this model can be served with"):
+        return Spec(
+            name=directory.name,
+            family=model.family,
+            shape=model.shape,
+            classes=model.classes,
+            sigma_min=model.sigma_min,
+            sigma_max=model.sigma_max,
+            torch=torch.__version__.split("+")[0],
+            weights=weights,
+            **serving,
+        )
 
 
 def serving_of(directory: Path) -> dict[str, Any]:
@@ -193,17 +191,23 @@ def serving_of(directory: Path) -> dict[str, Any]:
     if model.family == "energy":
         usual = {"sampler": "ddim", "eta": 1.0, "steps": 25}
         if model.energy == "plain":
-            steps = run.read_config(directory)["train"]["langevin"]["final_steps"]
-            usual = {"sampler": "langevin", "steps": steps}
-    serving = json.loads(path.read_text()) if path.is_file() else {}
-    for part, keys in (
-        (serving, SERVING),
-        (serving.get("walk", {}), WALK if model.family == "energy" else set()),
-    ):
-        if unknown := sorted(part.keys() - keys):
-            allowed = ", ".join(sorted(keys)) or "nothing"
-            raise ValueError(f"{path} says {unknown[0]!r}, which nobody reads there (allowed: {allowed})")
+            usual = {"sampler": "langevin", "steps": _chains(directory)["final_steps"]}
+    serving = read_json(path) if path.is_file() else {}
+    with parsing(path, "what a model can be served with"):
+        walk_keys = WALK if model.family == "energy" else set()
+        for part, keys in ((serving, SERVING), (serving.get("walk", {}), walk_keys)):
+            if unknown := sorted(part.keys() - keys):
+                allowed = ", ".join(sorted(keys)) or "nothing"
+                raise ValueError(f"it says {unknown[0]!r}, which nobody reads there (allowed: {allowed})")
+        tuned_in(serving)
     return usual | serving
+
+
+def _chains(directory: Path) -> dict[str, Any]:
+    """Return the Langevin chains that an energy without noise levels was trained with."""
+    chains, names = run.trained_with(directory, "langevin"), ("step_size", "noise_std", "gradient_max")
+    with parsing(directory / "config.json", "the configuration of an energy without noise levels"):
+        return {name: chains[name] for name in (*names, "final_steps")}
 
 
 def walk_of(directory: Path) -> Walk:
@@ -216,17 +220,20 @@ def walk_of(directory: Path) -> Walk:
     energies_file = directory / "energies.json"
     read: dict[str, Any] = {"sigma": 1.0 if model.energy == "plain" else 0.5, "quantiles": []}
     if energies_file.is_file():
-        read = json.loads(energies_file.read_text())
-    found: dict[str, Any] = {
-        "plain": model.energy == "plain",
-        "read_sigma": read["sigma"],
-        "energies": tuple(read["quantiles"]),
-    }
+        read = read_json(energies_file)
+    with parsing(energies_file, "a table of energies"):
+        found: dict[str, Any] = {
+            "plain": model.energy == "plain",
+            "read_sigma": float(read["sigma"]),
+            "energies": tuple(map(float, read["quantiles"])),
+        }
     if found["plain"]:
-        chains = run.read_config(directory)["train"]["langevin"]
-        found |= {name: chains[name] for name in ("step_size", "noise_std", "gradient_max")}
-        found |= {"refine_step_size": chains["step_size"], "restore_sigma": 1.0}
-    return Walk(**found | serving_of(directory).get("walk", {}))
+        chains = _chains(directory)
+        del chains["final_steps"]  # which serving_of knows
+        found |= {"refine_step_size": chains["step_size"], "restore_sigma": 1.0} | chains
+    serving = serving_of(directory)
+    with parsing(directory / "serving.json", "what this energy can be served with"):
+        return Walk(**found | serving.get("walk", {}))
 
 
 @contextmanager
@@ -241,59 +248,22 @@ def _without_debug(source: io.BytesIO, path: Path) -> None:
     """Copy a TorchScript file without its debug records: they hold the paths of the machine that wrote it."""
     source.seek(0)
     reader = torch._C.PyTorchFileReader(source)
-    writer = torch._C.PyTorchFileWriter(str(path))
-    for name in reader.get_all_records():
-        if not name.endswith(".debug_pkl") and name not in (
-            "version",
-            "byteorder",
-            ".data/version",
-            ".data/serialization_id",
-        ):
-            record = reader.get_record(name)
-            writer.write_record(name, record, len(record))
-    writer.write_end_of_file()
-
-
-def load_model(
-    directory: Path, device: torch.device, dtype: torch.dtype = torch.float32, budget: int = 2
-) -> tuple[Spec, Evaluate]:
-    """Return contract and model of an unpacked archive, ready to be called without gradients on `device`.
-
-    Frozen and in channels_last; a denoiser on a CPU with packed weights, which no gradient goes through.
-    docs/benchmarks.md has what each is worth. An energy comes with its gradient.
-
-    Args:
-        dtype: of the network's weights, in which it computes; x, sigma and the answer stay float32.
-        budget: most images in one evaluation; no later evaluation of so many waits for anything.
-    """
-    spec = read_spec(directory / "model.json")
-    with torchscript():
-        loaded = torch.jit.load(str(directory / "model.pt"), map_location=device)
-        loaded = loaded.eval().to(memory_format=torch.channels_last).to(dtype)
-        frozen = torch.jit.freeze(loaded)
-    model: Evaluate = partial(slope, frozen)
-    if spec.family != "energy":
-        model = packed(frozen) if device.type == "cpu" else frozen
-    # TorchScript specialises itself on its first two calls, and the answer to the first differs in rounding
-    for n in (1, budget, 1, budget):
-        x, sigma = torch.zeros(n, *spec.shape, device=device), torch.ones(n, device=device)
-        with torch.no_grad():
-            model(x, sigma, torch.zeros(n, dtype=torch.long, device=device))
-    return spec, model
-
-
-def served_model(
-    directory: Path, device: torch.device, dtype: torch.dtype = torch.float32
-) -> tuple[Spec, Evaluate]:
-    """Return contract and model of a run as a server would have them, to the bit; arguments as `load_model`.
-
-    Raises:
-        FileNotFoundError, ValueError: as `export`.
-    """
-    with TemporaryDirectory() as folder:
-        export(directory, Path(folder))
-        return load_model(Path(folder), device, dtype)
+    with run.atomic_for_torch(path) as file:
+        writer = torch._C.PyTorchFileWriter(file)
+        for name in reader.get_all_records():
+            if not name.endswith(".debug_pkl") and name not in (
+                "version",
+                "byteorder",
+                ".data/version",
+                ".data/serialization_id",
+            ):
+                record = reader.get_record(name)
+                writer.write_record(name, record, len(record))
+        writer.write_end_of_file()
 
 
 if __name__ == "__main__":
-    export(Path(sys.argv[1]), Path(sys.argv[2]))
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m genserve.export RUN OUTPUT")
+    with plain_errors():
+        export(Path(sys.argv[1]), Path(sys.argv[2]))

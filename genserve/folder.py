@@ -3,20 +3,29 @@
     00001.png, ...       picture k of a seed is file k + 1
     shard-00000.tar, ... of each picture its .png, what is known of it in .json, its class as a number in .cls
 
-Every file is written as a whole or not at all, so whoever goes on with a folder, after a kill too, draws what
-has no file. Several processes may write into one folder, on several machines, each its own files.
+settings.json comes first, and every file is written as a whole or not at all, so whoever goes on with a
+folder, after a kill too, draws what has no whole file. Several processes may write into one folder, on
+several machines, each its own files.
 """
 
 import io
 import json
+import logging
+import os
+import re
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from genserve.run import write_json
+from genserve.files import parsing, read_json, write_json
+
+log = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"
+NAMES = re.compile(r"\d{5,}\.png|shard-\d{5,}\.tar")  # what `file_of` returns
+PNG_BEGINS, PNG_ENDS = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
+TAR_ENDS = bytes(2 * tarfile.BLOCKSIZE)
 
 
 def name_of(k: int) -> str:
@@ -30,12 +39,66 @@ def file_of(k: int, shards: int | None) -> str:
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
-    """Return how the pictures of a folder were drawn, or none where there are none."""
+    """Return how the pictures of a folder were drawn, or None without settings.json.
+
+    Raises:
+        ValueError: it is no settings.json of ours.
+    """
     path = folder / SETTINGS
     if not path.is_file():
         return None
-    settings: dict[str, Any] = json.loads(path.read_text())
-    return settings
+    settings: dict[str, Any] = read_json(path)
+    with parsing(path, "what generate.py writes"):
+        return settings | {
+            "seed": settings["seed"],
+            "asked": dict(settings["asked"]),
+            "drawn": settings["drawn"],
+        }
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder with files called as ours are, but without settings.json, which comes before them.
+
+    Raises:
+        ValueError: it is such a folder, or a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, must be a folder: give another --output-dir")
+    names = os.listdir(folder) if folder.is_dir() else []
+    # settings.json is looked for after the names: another process may be writing its first files
+    if (foreign := sorted(filter(NAMES.fullmatch, names))) and settings_of(folder) is None:
+        raise ValueError(
+            f"{folder} has {foreign[0]} and no {SETTINGS}, which says how it was drawn: "
+            "give another --output-dir"
+        )
+
+
+def torn(folder: Path, names: Iterable[str]) -> set[str]:
+    """Return which of these files of a folder are not whole, and log how many; raises as `is_whole`."""
+    names = {name for name in names if not is_whole(folder / name)}
+    if names:
+        log.warning("%d files are cut short and are drawn again (%s)", len(names), min(names))
+    return names
+
+
+def is_whole(file: Path) -> bool:
+    """Return whether a picture or shard begins and ends as one.
+
+    Raises:
+        ValueError: it is a folder.
+    """
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder, must be a file of pictures: give another --output-dir")
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(0)
+        begins = opened.read(tarfile.BLOCKSIZE)
+        opened.seek(max(0, size - len(TAR_ENDS)))
+        ends = opened.read()
+    if file.suffix == ".png":
+        return begins.startswith(PNG_BEGINS) and ends.endswith(PNG_ENDS)
+    # a tar that was cut at the end of a record ends with the bytes of a picture
+    return size > 0 and size % tarfile.RECORDSIZE == 0 and ends == TAR_ENDS and begins[257:262] == b"ustar"
 
 
 def refuse_changes(folder: Path, settings: dict[str, Any]) -> bool:
@@ -45,10 +108,11 @@ def refuse_changes(folder: Path, settings: dict[str, Any]) -> bool:
         settings: "seed", "asked", what the user said, and, once it is known, "drawn", what was made of it.
 
     Raises:
-        ValueError: it was drawn otherwise.
+        ValueError: it was drawn otherwise, or settings.json is torn or of something else.
     """
     before = settings_of(folder)
     if before is None:
+        refuse_foreign(folder)
         return False
     changed = []
     for part in settings:

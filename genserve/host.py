@@ -1,6 +1,8 @@
 """What TorchServe 0.12 does to a worker, and what we do about it: the only file that imports it."""
 
+import copy
 import fcntl
+import threading
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -8,6 +10,7 @@ from typing import IO, Any
 from genserve.meter import Meter
 
 SLICE_MIN_S, SLICE_MAX_S = 0.005, 0.1  # between two visits of the host
+TELL_EVERY_S = 1.0  # seconds; what was counted since then is lost with a worker that dies
 HOST_SHARE, HOST_SHARE_EARLY = 0.05, 0.15  # of the time that its visits may take, and that an early one may
 
 
@@ -32,15 +35,38 @@ def only_worker(directory: Path) -> IO[bytes]:
     return contract
 
 
-def tell(metrics: Any, meter: Meter, n_open: int) -> None:
-    """Pass on what the meter has to say."""
-    from ts.metrics.metric_type_enum import MetricTypes  # type: ignore[import-untyped]
+def tell(metrics: Any, meter: Meter, version: str) -> None:
+    """Give the host what the meter has counted since the last call: one line of stdout per counter.
 
-    # The host writes the ids of all open requests into every line, its own included.
-    metrics.request_ids = {0: "all"}
-    for kind, name, value in meter.due(n_open):
-        unit = "s" if "seconds" in name else "count"
-        metrics.add_metric(name, value, unit, metric_type=MetricTypes(kind))
+    Args:
+        metrics: the host's, as its context has them.
+        version: of the model, by which two versions of a name are told apart.
+    """
+    from ts.metrics.dimension import Dimension  # type: ignore[import-untyped]
+
+    # The host writes the ids of all open requests into every line, and changes them in another thread.
+    metrics = copy.copy(metrics)
+    metrics.request_ids = "all"
+    for name, value, le in meter.growth():
+        labels = {"ModelName": metrics.model_name, "ModelVersion": version, "Level": "Model"}
+        labels |= {"le": le} if le else {}
+        unit = "s" if name.endswith(("seconds_total", "seconds_sum")) else "count"
+        metrics.add_metric(name, value, unit, dimensions=[Dimension(*label) for label in labels.items()])
+
+
+def keep_telling(metrics: Any, meter: Meter, version: str) -> None:
+    """Tell every counter now, and from now on what has grown, once a second, in a thread of its own.
+
+    Not at the host's visits: there are up to 200 a second, and none while a batch runs, for minutes maybe.
+    """
+    tell(metrics, meter, version)
+
+    def run() -> None:
+        while True:
+            time.sleep(TELL_EVERY_S)
+            tell(metrics, meter, version)
+
+    threading.Thread(target=run, name="metrics", daemon=True).start()
 
 
 class Slices:

@@ -1,4 +1,4 @@
-"""Tensors in [-1, 1] to pictures for people: PNG, grids, strips, animations, archives."""
+"""Tensors in [-1, 1] to pictures for people and back: pixels, PNG, grids, strips, animations, archives."""
 
 import io
 import math
@@ -15,6 +15,11 @@ Pixels = NDArray[np.uint8]  # (..., H, W, C) with C = 1 or 3
 
 GAP = 2  # pixels between the pictures of a grid
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the time every file in a zip carries, so that equal pictures are equal bytes
+
+
+def normalise(x: Tensor) -> Tensor:
+    """Return uint8 pixels as float32 in [-1, 1]; same shape."""
+    return x.float() / 127.5 - 1
 
 
 def to_pixels(x: Tensor) -> Pixels:

@@ -39,8 +39,9 @@ class Lanes:
         self.batches = self.images = 0  # evaluated so far
         self.busy_s = 0.0  # in the model, summed over the lanes
         self.open_s = 0.0  # n times the time during which anything was open: what busy_s could be at most
+        self.request_s = 0.0  # time that samplers were open, summed over them
         self._model, self._engine = model, Engine(budget, n)
-        self._opened = 0.0  # when the last quiet time ended
+        self._n_open, self._counted = 0, 0.0  # samplers that are open since the two sums were last counted
         lock = threading.Lock()
         self._work = threading.Condition(lock)  # images wait
         self._ends = threading.Condition(lock)  # a sampler ended
@@ -58,9 +59,8 @@ class Lanes:
             ValueError: the key is in use.
         """
         with self._work:
-            if not len(self._engine):
-                self._opened = perf_counter()
             self._engine.admit(key, sampler)
+            self._count_open_time()
             self._work.notify()
 
     def cancel(self, key: Hashable) -> bool:
@@ -117,7 +117,9 @@ class Lanes:
                 self._ends.notify()
 
     def _count_open_time(self) -> None:
+        """Add the time since the last call, whenever a sampler came, went or got its answer."""
         now = perf_counter()
-        if self._opened:
-            self.open_s += self.n * (now - self._opened)
-        self._opened = now if len(self._engine) else 0.0
+        if self._n_open:
+            self.open_s += self.n * (now - self._counted)
+            self.request_s += self._n_open * (now - self._counted)
+        self._n_open, self._counted = len(self._engine), now

@@ -4,10 +4,10 @@ The loop itself stays in training/train_*.py, in plain sight.
 """
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from genserve import data, run, train
+from genserve.checkpoint import Checkpoint, held
 from genserve.data import AugmentConfig, DataConfig
 from genserve.diffusion import training_sigmas
+from genserve.identity import require_same
 
 LINE_EVERY = 50  # steps between lines of metrics
 
@@ -29,6 +31,7 @@ class GeneratorConfig:
     Args:
         name: the run is written to OUTPUT/NAME.
         output: where run directories are.
+        start_from: run directory of a model like this one: begin a new run with its weights.
         data: the images.
         augment: augmentation.
         epochs: passes over the data.
@@ -49,6 +52,7 @@ class GeneratorConfig:
 
     name: str
     output: str = "runs"
+    start_from: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     epochs: int = 10
@@ -69,14 +73,10 @@ class GeneratorConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("precision", ("auto", "bf16", "fp32")), ("device", ("auto", "cpu", "cuda"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        for name in ("epochs", "batch_size", "sample_every", "checkpoint_every", "lr", "grad_clip"):
-            if getattr(self, name) <= 0:
+        train.check(self)
+        for name in ("sample_every", "checkpoint_every", "grad_clip"):
+            if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
     def batches(self, n_images: int, ranks: train.Ranks) -> int:
         """Return how many batches an epoch has.
@@ -166,7 +166,7 @@ class Learner:
         self,
         model: nn.Module,
         config: GeneratorConfig,
-        checkpoint: train.Checkpoint,
+        checkpoint: Checkpoint,
         ranks: train.Ranks,
         total: int,
     ) -> None:
@@ -178,13 +178,8 @@ class Learner:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), betas=config.betas, weight_decay=config.weight_decay
         )
-        self.start = 0
-        self.state = checkpoint.resume() or {}
-        if self.state:
-            self.start = self.state["step"]
-            self.model.load_state_dict(self.state["model"])
-            self.ema.load_state_dict(self.state["ema"])
-            self.optimizer.load_state_dict(self.state["optimizer"])
+        self.state = checkpoint.resume(self.model, self.ema, self.optimizer, total)
+        self.start: int = self.state.get("step", 0)
         self.bar = tqdm(
             total=total, initial=self.start, disable=not ranks.first, unit="step", dynamic_ncols=True
         )
@@ -232,13 +227,19 @@ class Learner:
         return (step + 1) % LINE_EVERY == 0 or step + 1 == self.total
 
     def record(
-        self, step: int, values: dict[str, float], picture: Callable[[], bytes], **more: Tensor
+        self,
+        step: int,
+        values: dict[str, float],
+        picture: Callable[[], bytes],
+        kept: dict[str, Tensor] | None = None,
+        **more: Tensor,
     ) -> None:
         """Show that a step is done; write the line of metrics, the picture and the checkpoint that are due.
 
         Args:
             values: of the line of metrics; `loss` among them.
             picture: returns a PNG of samples.
+            kept: the weights that the run is to leave, where they are not those of the EMA.
             more: what a resumed run needs beside weights and optimiser.
         """
         done, config = step + 1, self.config
@@ -249,21 +250,24 @@ class Learner:
             self.checkpoint.record(done, **values, images=seen, images_per_s=round(speed, 1))
             self.bar.set_postfix_str(f"loss {values['loss']:.3f}, {speed:.0f} images/s")
             self._clock, self._logged = time.perf_counter(), done
+        # first the checkpoint: a picture that cannot be drawn must not cost the steps before it
+        if done % config.checkpoint_every == 0 or done == self.total:
+            self.checkpoint.save(done, self.model, self.ema, self.optimizer, kept, **more)
         if self.ranks.first and (done % config.sample_every == 0 or done == self.total):
             run.write_atomic(self.checkpoint.directory / "samples.png", picture())
-        if done % config.checkpoint_every == 0 or done == self.total:
-            self.checkpoint.save(done, self.model, self.ema, self.optimizer, **more)
 
 
 def launch(fit: Callable[[Config, train.Ranks], None], config: Config) -> None:
-    """Fit on the ranks there are, and leave them when that is over, however it ends."""
+    """Fit on the ranks there are, with the run directory kept to them.
+
+    A rank that fails ends at once: the others wait for it somewhere else, and torchrun ends them.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
     ranks = train.join_ranks(config.device)
-    try:
+    with held(Path(config.output) / config.name) if ranks.first else nullcontext():
         fit(config, ranks)
-    finally:
-        train.leave_ranks()
+    train.leave_ranks()
 
 
 def taught_by(directory: Path, model: run.ModelConfig) -> nn.Module:
@@ -272,9 +276,5 @@ def taught_by(directory: Path, model: run.ModelConfig) -> nn.Module:
     Raises:
         ValueError: it is another network or knows other images.
     """
-    other = run.model_config(directory)
-    for name in ("shape", "classes", "mean", "std", "net"):
-        theirs, ours = getattr(other, name), getattr(model, name)
-        if json.loads(json.dumps(theirs)) != json.loads(json.dumps(ours)):  # tuples and lists are alike
-            raise ValueError(f"teacher {directory} has {name} {theirs}, this run {ours}")
+    require_same("teacher", directory, model, ("shape", "classes", "mean", "std", "net"))
     return run.load_denoiser(directory)

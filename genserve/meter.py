@@ -1,50 +1,87 @@
-"""What a worker tells of itself; metrics.yaml declares the names, docs/operations.md explains them."""
+"""What a worker counts; metrics.yaml declares the names, docs/operations.md explains them.
 
-from collections import defaultdict
+All are counters, and so is the histogram of times: they add up over workers, and their rates fall to 0 when
+a model is gone, where a gauge would stay at its last value.
+"""
+
+from bisect import bisect_left
 from collections.abc import Iterator
-from time import perf_counter
+from itertools import accumulate
+from threading import Lock
+from typing import NamedTuple
 
 from genserve.lanes import Lanes
 
-EVERY_S = 1.0  # each value is a line that the host reads: not one a request
+EVENTS = ("answered", "rejected", "failed", "late", "cancelled", "images", "queue_seconds")
+# s; the host's own histograms end at 10, and a request may last until its deadline
+BUCKETS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 180, 600)
+LE = (*(f"{bound:g}" for bound in BUCKETS), "+Inf")
+
+
+class Growth(NamedTuple):
+    """By how much a counter has grown."""
+
+    name: str
+    value: float  # at least 0; seconds where the name says so
+    le: str = ""  # upper bound in seconds, of a histogram's bucket
 
 
 class Meter:
-    """Adds up what happened and hands it out about once a second, so that it does not keep the host busy."""
+    """Adds up what happens in one thread, for another thread that tells it.
+
+    Args:
+        lanes: the engine whose work is counted with it.
+    """
 
     def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
-        self._sums: dict[str, float] = defaultdict(float)
-        self._told: dict[str, float] = defaultdict(float)
-        self._durations: list[float] = []
-        self._told_at = perf_counter()
+        self._lock = Lock()
+        self._events = dict.fromkeys(EVENTS, 0.0)
+        self._durations = [0] * len(LE)  # answered requests in each bucket
+        self._duration_s = 0.0  # summed over them
+        self._last: dict[tuple[str, str], float] = {}  # what each counter had grown to
 
-    def add(self, name: str, value: float = 1) -> None:
-        """Add to a counter."""
-        self._sums[name] += value
+    def add(self, event: str, value: float = 1) -> None:
+        """Count an event.
+
+        Raises:
+            KeyError: it is none of EVENTS.
+        """
+        with self._lock:
+            self._events[event] += value
 
     def took(self, seconds: float) -> None:
-        """Note how long an answered request was with us."""
-        self._durations.append(seconds)
+        """Count the time that an answered request was open."""
+        with self._lock:
+            self._durations[bisect_left(BUCKETS, seconds)] += 1
+            self._duration_s += seconds
 
-    def due(self, n_open: int) -> Iterator[tuple[str, str, float]]:
-        """Yield (kind, name, value) of all that is to be told now; nothing where that was a moment ago."""
-        now = perf_counter()
-        if now - self._told_at < EVERY_S and n_open:
-            return
-        self._told_at = now
+    def growth(self) -> Iterator[Growth]:
+        """Yield what has grown since the last call; the first call yields every counter, at 0 as well.
+
+        A counter that appears together with its first event hides this event from a rate.
+        """
+        for name, value, le in self._counters():
+            last = self._last.get((name, le))
+            if last is None or value > last:
+                yield Growth(name, round(value - (last or 0), 6), le)
+                self._last[name, le] = value
+
+    def _counters(self) -> list[Growth]:
+        """Return every counter as it stands."""
         lanes = self._lanes
-        self._sums |= {
-            "batches": lanes.batches,
-            "evaluations": lanes.images,
-            "model_seconds": lanes.busy_s,
-            "open_seconds": lanes.open_s,
-        }
-        for name, value in self._sums.items():
-            if value > self._told[name]:
-                yield "counter", f"genserve_{name}_total", round(value - self._told[name], 6)
-                self._told[name] = value
-        yield "gauge", "genserve_open_requests", n_open
-        for seconds in self._durations:
-            yield "histogram", "genserve_request_seconds", round(seconds, 4)
-        self._durations.clear()
+        with self._lock:
+            sums = self._events | {
+                "batches": lanes.batches,
+                "evaluations": lanes.images,
+                "model_seconds": lanes.busy_s,
+                "open_seconds": lanes.open_s,
+                "open_request_seconds": lanes.request_s,
+            }
+            buckets, seconds = list(accumulate(self._durations)), self._duration_s
+        return [
+            *(Growth(f"genserve_{name}_total", value) for name, value in sums.items()),
+            *(Growth("genserve_request_seconds_bucket", n, le) for le, n in zip(LE, buckets, strict=True)),
+            Growth("genserve_request_seconds_sum", seconds),
+            Growth("genserve_request_seconds_count", buckets[-1]),
+        ]

@@ -13,7 +13,7 @@ from genserve import images
 from genserve.api import FRAMES_MAX, STRIP_MAX, PictureRequest
 from genserve.diffusion import Query
 from genserve.engine import Finished
-from genserve.fields import BadRequest
+from genserve.fields import BadRequest, problem
 
 TYPES = {
     "png": "image/png",
@@ -39,7 +39,7 @@ class Reply:
 
 def refusal(error: BadRequest) -> Reply:
     """Return a client's mistake as its answer."""
-    return Reply(error.body(), "application/json", 400)
+    return Reply(error.body(), "application/json", error.status)
 
 
 def failure() -> Reply:
@@ -53,8 +53,7 @@ def too_late(deadline_s: float) -> Reply:
 
 
 def _error(status: int, message: str, allowed: str) -> Reply:
-    error = {"field": "", "message": message, "allowed": allowed}
-    return Reply(json.dumps({"error": error}).encode(), "application/json", status)
+    return Reply(problem("", message, allowed), "application/json", status)
 
 
 @dataclass(frozen=True)

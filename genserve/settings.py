@@ -215,7 +215,7 @@ def filled(
     """
     walk = spec.walk
     plain = walk is not None and walk.plain
-    is_open = sampler is None and schedule is None and eta is None
+    is_open = sampler is None and schedule is None and eta is None and not plain
     steps = spec.steps if steps is None else steps
     tuned = spec.tuned_for(steps) if is_open or schedule == "tuned" else None
     name = sampler or (tuned or spec).sampler
@@ -253,9 +253,12 @@ def filled(
     schedule = schedule or ("tuned" if tuned else spec.schedule)
     setting = Setting(**values, schedule=schedule, tuned=spec.tuned)
     try:
-        _ = setting.sigmas
+        sigmas = setting.sigmas
     except ValueError as error:
         raise BadSetting("steps", str(error), f"other steps, or another schedule than {schedule}") from error
+    if not bool((sigmas.diff() < 0).all()):
+        low, high = values["sigma_min"], values["sigma_max"]
+        raise BadSetting("steps", f"{steps} levels do not fit between {low:g} and {high:g}", "fewer steps")
     return setting
 
 

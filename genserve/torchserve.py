@@ -18,6 +18,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,18 +27,18 @@ import torch
 from genserve.api import PictureRequest
 from genserve.diffusion import Sampler, See
 from genserve.engine import Finished
-from genserve.export import Spec, load_model
+from genserve.export import Spec
 from genserve.fields import BadRequest, parse
 from genserve.forward import PRECISIONS, precision_for
-from genserve.host import Slices, only_worker, tell
+from genserve.host import Slices, keep_telling, only_worker
 from genserve.lanes import Lanes
+from genserve.loading import load_model
 from genserve.meter import Meter
 from genserve.replies import Film, Notes, Reply, Stream, answer, failure, film_for, refusal, too_late
 from genserve.rows import fields_of
 
 log = logging.getLogger(__name__)
 
-PHRASES = {200: "OK", 400: "Bad Request", 500: "Internal Server Error", 504: "Gateway Timeout"}
 WORTH_A_VISIT = 8  # one answer for so many open requests
 
 
@@ -100,6 +101,7 @@ class EngineHandler(ABC):
             1 if use_gpu else settings.get("threads") or max(1, cores // config.get("maxWorkers", 1)),
             settings.get("precision", "auto"),
         )
+        keep_telling(context.metrics, self.meter, self.version)
 
     def load(
         self,
@@ -166,7 +168,6 @@ class EngineHandler(ABC):
         sent = [self._hand_out(i, key, ready, context) for i, key in ids.items()]
         if self.continuous:
             context.stopping_criteria = [lambda _, last=last: last for _, last in sent]
-        tell(context.metrics, self.meter, len(self._open))
         self._slices.leave(bool(self._open), bool(ready))
         return [body for body, _ in sent]
 
@@ -195,7 +196,7 @@ class EngineHandler(ABC):
         return admitted.stream.more(), False  # b"" sends nothing, and shows whether the client is there
 
     def _head(self, i: int, reply: Reply, context: Any) -> None:
-        context.set_response_status(reply.status, PHRASES[reply.status], i)
+        context.set_response_status(reply.status, HTTPStatus(reply.status).phrase, i)
         context.set_response_content_type(i, reply.content_type)
         for name, value in (reply.headers | {"X-Model-Version": self.version}).items():
             context.set_response_header(i, name, value)
@@ -266,7 +267,10 @@ class EngineHandler(ABC):
             log.exception("the device is lost until this process ends: the host starts another")
             os._exit(1)
         except Exception:
-            log.exception("failed request=%s", admitted.request)
+            request = admitted.request  # never logged itself: a client's pictures are in it
+            log.exception(
+                "failed task=%s seed=%s settings=%s", request.task, request.seed, self._settings(request)
+            )
             self.meter.add("failed")
             reply = failure()
         else:

@@ -1,19 +1,16 @@
-"""What every training program needs around its loop: command line, ranks, learning rate, EMA, checkpoints.
+"""What every training program needs around its loop: command line, ranks, learning rate, EMA.
 
 The loop itself stays in training/train_*.py, in plain sight.
 """
 
 import gc
-import json
 import logging
 import math
 import os
-import sys
 from argparse import HelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,25 +18,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from genserve import run
+from genserve.cli import plain_errors
 from genserve.forward import precision_for
 
 log = logging.getLogger(__name__)
 
 Config = TypeVar("Config")
-
-# What may change when a run is taken up again: how long, how often and where, never what is learnt.
-FREE = {
-    "name",
-    "output",
-    "epochs",
-    "max_batches_per_epoch",
-    "sample_every",
-    "checkpoint_every",
-    "tensorboard",
-    "threads",
-    "device",
-}
 
 
 def flags(argv: list[str]) -> list[str]:
@@ -68,17 +52,15 @@ def configure(
     """
     from jsonargparse import ArgumentParser
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    level = logging.INFO if int(os.environ.get("RANK", "0")) == 0 else logging.ERROR  # the others are quiet
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     parser = ArgumentParser(description=description, exit_on_error=True)
     parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
     parser.add_class_arguments(kind, nested_key=None)
     parsed = parser.parse_args(flags(argv))
     parsed.pop("config")
-    try:
-        config = parser.instantiate(parsed)
-        program(kind(**vars(config)))
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
+    with plain_errors():
+        program(kind(**vars(parser.instantiate(parsed))))
 
 
 @dataclass(frozen=True)
@@ -119,8 +101,44 @@ class Ranks:
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
 
+def check(config: Any) -> None:
+    """Check the settings that every training program has.
+
+    Raises:
+        ValueError: one is not what it must be.
+    """
+    if not config.name.strip():
+        raise ValueError("name must not be empty: the run is written to OUTPUT/NAME")
+    for name, allowed in (("precision", ("auto", "bf16", "fp32")), ("device", ("auto", "cpu", "cuda"))):
+        if getattr(config, name) not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(config, name)!r}")
+    for name in ("epochs", "batch_size", "lr", "max_batches_per_epoch"):
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be above 0, got {value}")
+    for name in ("warmup", "threads", "seed"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"{name} must be at least 0, got {getattr(config, name)}")
+    if not 0 <= config.ema_decay < 1:
+        raise ValueError(f"ema_decay must be in [0, 1), got {config.ema_decay}")
+
+
+def check_levels(sigma_min: float, sigma_max: float) -> None:
+    """Raise ValueError unless these are the last and the first of several noise levels."""
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(
+            f"sigma_min must be above 0 and below sigma_max, got {sigma_min:g} and {sigma_max:g}"
+        )
+
+
 def join_ranks(device: str) -> Ranks:
-    """Join the group that torchrun describes, or stand alone. `device` is auto, cpu or cuda."""
+    """Join the group that torchrun describes, or stand alone. `device` is auto, cpu or cuda.
+
+    Raises:
+        ValueError: cuda is asked for and there is no GPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device must be auto or cpu where there is no GPU, got 'cuda'")
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     where = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
@@ -168,75 +186,3 @@ def precision_of(name: str, device: torch.device) -> Callable[[], AbstractContex
     if name == "bf16" or (name == "auto" and precision_for(device) == "bf16"):
         return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext
-
-
-class Checkpoint:
-    """The run directory while it grows: configuration, state to resume from, metrics."""
-
-    def __init__(self, directory: Path, train: Any, model: Any, *, first: bool, tensorboard: bool) -> None:
-        self.directory, self.first = directory, first
-        self._config = {"format": run.FORMAT, "model": asdict(model), "train": asdict(train)}
-        self._board = None
-        if first:
-            directory.mkdir(parents=True, exist_ok=True)
-        if first and tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(directory / "tensorboard"))
-
-    def resume(self) -> dict[str, Any] | None:
-        """Return the state to go on from, or none for a fresh start.
-
-        Raises:
-            ValueError: the directory holds a run that learnt something else.
-        """
-        state_file, config_file = self.directory / "state.pt", self.directory / "config.json"
-        state = None
-        if state_file.is_file():
-            before, now = run.read_config(self.directory), json.loads(json.dumps(self._config))
-            changed = sorted(
-                f"{key} was {before['train'].get(key)!r}, is {now['train'].get(key)!r}"
-                for key in before["train"].keys() | now["train"].keys()
-                if key not in FREE and before["train"].get(key) != now["train"].get(key)
-            )
-            if changed:
-                what = "; ".join(changed)
-                raise ValueError(
-                    f"{self.directory} holds another run ({what}): give another --name or remove it"
-                )
-            state = torch.load(state_file, map_location="cpu", weights_only=True)
-        if self.first:
-            for torn in self.directory.glob(".*.part"):  # what a kill in the middle of a write left
-                torn.unlink()
-            run.write_json(config_file, self._config)
-            records = run.read_metrics(self.directory, up_to=state["step"] if state else -1)
-            lines = "".join(json.dumps(record) + "\n" for record in records)
-            run.write_atomic(self.directory / "metrics.jsonl", lines.encode())
-        result: dict[str, Any] | None = state
-        return result
-
-    def record(self, step: int, **values: float) -> None:
-        """Append one line of metrics."""
-        if not self.first:
-            return
-        with (self.directory / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
-
-    def save(
-        self, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, **more: Tensor
-    ) -> None:
-        """Write EMA weights and state as of `step` steps done, and whatever else a resumed run needs."""
-        if not self.first:
-            return
-        run.write_weights(self.directory / "weights.safetensors", ema.state_dict())
-        state = {
-            "step": step,
-            "model": model.state_dict(),
-            "ema": ema.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            **more,
-        }
-        run.save_state(self.directory / "state.pt", state)

@@ -5,7 +5,7 @@ from pathlib import Path
 from genserve.api import PIXELS_MAX, WORK_MAX, PictureRequest
 from genserve.api_diffusion import DiffusionRequest
 from genserve.api_energy import EnergyRequest
-from genserve.fields import BadRequest, parse
+from genserve.fields import BadRequest, allowed, parse
 
 TARGET = Path(__file__).parent.parent / "docs" / "api.md"
 
@@ -18,13 +18,10 @@ metrics on every interface.
 ## `POST /predictions/diffusion`, `POST /predictions/energy`
 
 Fields go in a JSON body (`Content-Type: application/json`), a form, or multipart. `GET /diffusion/predict?num_samples=4&seed=1`
-takes the same fields as a query string (TorchServe does not show a query string of `/predictions` to a model). JSON values have
-their JSON types; form and query values are text, a list is `1,2,3`. Every field is optional: no body at all gives a grid of 16.
+takes the same fields as a query string (TorchServe does not show a query string of `/predictions` to a model). Every field is
+optional: no body at all gives a grid of 16. How values are written stands below the tables.
 
 Both take:
-
-| field | default | allowed | meaning |
-|---|---|---|---|
 """
 
 TABLE = """
@@ -51,14 +48,43 @@ TAIL = f"""
 | `restore` | with a `mask`, fills what is black in it and keeps what is white; without, takes pictures for ones with noise of `sigma` and removes it | pictures |
 | `explain` | one look; red where a brighter pixel would raise the energy, blue where it would lower it | pictures in colour |
 
-Pictures are sent as base64 in a JSON body (`images`: one or a list, `data:` URLs too), as a file in multipart (`-F images=@seven.png`; the host keeps
+Pictures are sent as base64 (`images`: one or a list), as a file in multipart (`-F images=@seven.png`; the host keeps
 one file of a name), or as the whole body (`--data-binary @seven.png -H 'Content-Type: image/png'`, with the other fields in the query of `/energy/predict`; without its
-type the host takes it for a form and answers 500). They must have the
-model's size; colour is turned to gray where the model is gray; transparent ones are refused. `POST /explanations/energy` is the task `explain`.
+type the host takes it for a form, which is an error). They must have the
+model's size and be opaque; [pictures.md](pictures.md) says how they are read. `POST /explanations/energy` is the task `explain`.
+No log has a picture in it, but that the host logs an address whole whose escapes it cannot read.
 
 Every answer carries the energies of its pictures at the model's own level (`score`, `refine` and `explain`: at `sigma`), in JSON and in the headers `X-Energy`
 and `X-Rank` (`refine`: `X-Energy-Before`, `X-Rank-Before` too; `mala`: `X-Acceptance`, the share of its steps that were taken). Energies of one model and one `sigma` compare with each other; nothing else does. A reading is
 one evaluation, counted in `X-NFE`; an evaluation of an energy includes its gradient.
+
+### How values are written
+
+The same rules hold in JSON, forms, multipart, query strings and gRPC.
+
+| what | in JSON | in text (form, multipart, query string, gRPC) |
+|---|---|---|
+| not given | left out, or `null` | left out; an empty value is refused |
+| whole number | digits: `4`, not `4.0` or `"4"` | the same digits: `4`, not `4.0`, `+4`, `04`, `1_000` or ` 4` |
+| number | `0.5`, `1e-3` | the same; neither has NaN or infinity |
+| yes or no | `true`, `false` | `true`, `1`, `yes`, `on`, or `false`, `0`, `no`, `off`, in any case |
+| word | `"ddim"`, in this case | `ddim`, in this case |
+| list | `[1, 2, 3]` | `1,2,3`; the comma in a `data:` URL splits nothing |
+| picture | base64 | base64, or in multipart and gRPC the file itself |
+
+Base64 may be of the standard or the URL-safe alphabet, with or without padding, in lines, or a `data:...;base64,` URL. In a form, `+`
+is sent as `%2B` (`curl --data-urlencode`). A field that comes twice counts once: the host keeps the last one, in JSON, forms, multipart and query
+strings alike, and a form's before a query string's. Fields in a JSON body and beside it, in the query, are refused. A compressed body (`Content-Encoding`) is 415.
+
+Other servers' clients may wrap the fields, in a body that has nothing beside:
+
+| body | is |
+|---|---|
+| `{{"data": {{...}}}}`, `-F data=@fields.json` | the fields in it, a JSON object or its text; a picture in `data` is `images`, and may have fields beside it |
+| `{{"instances": [{{...}}]}}` | KServe's first protocol (`/v1/models/energy:predict`): one instance, whose keys are the fields; send one request for each |
+| `{{"inputs": [{{"name", "shape", "datatype", "data"}}]}}` | its second (`/v2/models/energy/infer`): an input is a field, of one value (`[]`, `[1]`, `[1, 1]`) or a list (`[3]`); `BYTES` is text; data in JSON only (tritonclient: `binary_data=False`) |
+
+`id`, `parameters` and `outputs` beside `inputs` are ignored, and answers stay as described here: tritonclient reads that of `format=json` (`get_response()`).
 
 ### Limits
 
@@ -98,7 +124,7 @@ when its status was long sent ends without a picture (`jsonl`: with a line `{{"e
 ### gRPC
 
 Unary `Predictions` on 127.0.0.1:8083 takes the same fields as the `input` map, as text, and returns the same bytes; an error is the JSON below, with
-status OK, because the host passes on no other. `stream` is refused. `StreamPredictions` must not be called: on this host it stops the worker and all it was doing
+status OK, because the host passes on no other. A message above 262,144 bytes ends as CANCELLED, without a word on why. `stream` is refused. `StreamPredictions` must not be called: on this host it stops the worker and all it was doing
 for others, which is why gRPC listens on loopback alone.
 
 `{{"task": "describe"}}` answers with the model: family, shape, classes, defaults, measured quality, device, precision, threads, mode.
@@ -111,35 +137,42 @@ What is wrong with a request is status 400 and one JSON object, for example for 
 {{example}}
 ```
 
-A body above 262,144 bytes is 413; a full queue, or a model without workers, 503; a fault of the server 500 with the same
+`error` is one line for people, the three beside it are its parts. `field` is `body` for what concerns no single field.
+A compressed body is 415; one above 262,144 bytes 413; a full queue, or a model without workers, 503; a fault of the server 500 with the same
 object and an empty `field`; a request that is not done after 600 s (`deadline` in `handlers/*.yaml`) 504. A bad request costs its neighbours in the batch nothing.
+
+What the host refuses itself, before a model sees it, looks different: `{{"code", "type", "message"}}`, where `type` is a Java class. Some of
+these are a client's mistake with the status 500 or 403:
+
+- a form with a broken percent escape (`seed=%zz`): 500; in a query string: 403;
+- a form or multipart field without a name (`-d =3`, `-F =3`): 500;
+- a picture as the body without its content type, as `curl --data-binary` sends it: 500, or our 400.
+
+HTTP/2 without TLS (`curl --http2-prior-knowledge`) ends the connection.
 """
 
 
-def default(value: object) -> str:
-    return "" if value is None else f"`{value}`"
-
-
-def rows(kind: type[PictureRequest], common: bool) -> str:
-    """Return the rows of the fields that a request shares with all others, or has for itself."""
-    found = []
-    for name, field in kind.model_fields.items():
-        if (name in PictureRequest.model_fields and name != "task") != common:
-            continue
-        extra = field.json_schema_extra
-        assert isinstance(extra, dict)
-        found.append(f"| `{name}` | {default(field.default)} | {extra['allowed']} | {field.description} |\n")
-    return "".join(found)
+def row(kind: type[PictureRequest], name: str) -> str:
+    """Return a field's row."""
+    field = kind.model_fields[name]
+    default = "" if field.default is None else f"`{str(field.default).lower()}`"
+    return f"| `{name}` | {default} | {allowed(kind, name)} | {field.description} |\n"
 
 
 def page() -> str:
-    """Return the whole page."""
+    """Return the page: fields that are alike in every family once, all others with each family."""
+    kinds = (DiffusionRequest, EnergyRequest)
+    shared = [n for n in kinds[0].model_fields if all(n in k.model_fields for k in kinds)]
+    shared = [name for name in shared if len({row(kind, name) for kind in kinds}) == 1]
+    own = [[row(kind, name) for name in kind.model_fields if name not in shared] for kind in kinds]
     try:
         parse(DiffusionRequest, {"num_samples": 65}, False)
     except BadRequest as error:
         example = error.body().decode()
-    special = DIFFUSION + TABLE + rows(DiffusionRequest, False) + ENERGY + TABLE + rows(EnergyRequest, False)
-    return HEAD + rows(DiffusionRequest, True) + special + TAIL.replace("{example}", example)
+    tables = HEAD + TABLE + "".join(row(DiffusionRequest, name) for name in shared)
+    for title, rows in zip((DIFFUSION, ENERGY), own, strict=True):
+        tables += title + TABLE + "".join(rows)
+    return tables + TAIL.replace("{example}", example)
 
 
 if __name__ == "__main__":

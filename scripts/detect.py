@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from genserve import data, run, train
+from genserve.cli import plain_errors
 from genserve.data import DataConfig
 from genserve.export import walk_of
 from genserve.places import locate
@@ -132,7 +133,7 @@ def main(config: Detection) -> None:
     if model.family != "energy":
         raise ValueError(f"{config.run} is a run of the family {model.family}; energies are wanted")
     energy = run.load_model(config.run)
-    learnt = run.read_config(config.run)["train"]["data"] | {"root": str(config.data), "download": False}
+    learnt = run.trained_with(config.run, "data") | {"root": str(config.data), "download": False}
     known = data.load(DataConfig(**learnt), "test")
     n = min(config.n, len(known))
     picked = torch.arange(n) * len(known) // n
@@ -169,7 +170,5 @@ def command_line(argv: list[str]) -> Detection:
 
 
 if __name__ == "__main__":
-    try:
+    with plain_errors():
         main(command_line(sys.argv[1:]))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")

@@ -58,6 +58,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genserve import images, run, train
+from genserve.cli import plain_errors
 from genserve.forward import PRECISIONS
 from genserve.measure import metrics, records, sources
 from genserve.measure.inception import (
@@ -294,7 +295,5 @@ def command_line(argv: list[str]) -> Evaluation:
 
 
 if __name__ == "__main__":
-    try:
+    with plain_errors():
         main(command_line(sys.argv[1:]), shlex.join(["python", *sys.argv]))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")

@@ -20,6 +20,7 @@ where chains end. The dot is the chain, the line its way, projected. Each has it
 is read without a class. An energy without noise levels has none: they would leave [-1, 1], where it learnt.
 """
 
+import io
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -37,6 +38,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genserve import data, images, run, train
+from genserve.cli import plain_errors
 from genserve.diffusion import Query
 from genserve.draw import served, setting
 from genserve.export import serving_of, spec_of
@@ -279,9 +281,10 @@ def main(config: FigureConfig) -> None:
         with matplotlib.rc_context(STYLE):
             made = MAKERS[name](subject)
             if isinstance(made, Figure):
-                made.savefig(path, metadata={"Software": None})  # a version would make equal figures differ
-            else:
-                run.write_atomic(path, made)
+                buffer = io.BytesIO()
+                made.savefig(buffer, metadata={"Software": None})  # a version would make equal figures differ
+                made = buffer.getvalue()
+            run.write_atomic(path, made)
         print(path)
 
 
@@ -294,7 +297,5 @@ def command_line(argv: list[str]) -> FigureConfig:
 
 
 if __name__ == "__main__":
-    try:
+    with plain_errors():
         main(command_line(sys.argv[1:]))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")

@@ -10,7 +10,8 @@
 
 The pictures are 00001.png, 00002.png and so on in one folder. Picture k of a seed never changes, so a run
 that was stopped or killed goes on with the same command, and a larger --num-images adds to what is there.
-settings.json says how they were drawn, and a folder that was drawn otherwise is refused.
+settings.json says how they were drawn, and a folder that was drawn otherwise is refused, as is one that has
+such files without it. A file that is cut short is drawn again.
 
 A shard, shard-00000.tar and so on, holds of each picture its .png, its class as a number in .cls, and what is
 known of it in .json. The last one may not be full, so a folder of shards keeps its --num-images.
@@ -40,8 +41,10 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 from tqdm import tqdm
 
+from genserve.cli import plain_errors
 from genserve.client import answers, checked, mapped
-from genserve.folder import file_of, keep_settings, refuse_changes, remove_torn, settings_of, shard
+from genserve.export import spec_of
+from genserve.folder import file_of, keep_settings, refuse_changes, remove_torn, settings_of, shard, torn
 from genserve.places import located
 from genserve.run import write_atomic
 from genserve.train import flags, help_formatter
@@ -68,7 +71,7 @@ class GenerateConfig:
             cores, at most 64.
         run: a run directory, such as weights/diffusion-mnist, to draw from without a server.
         seed: names the pictures; drawn where not given, kept where the folder has one.
-        label: class by number or name; anything where not given.
+        label: class by name, or by index where not all names are whole numbers; anything where not given.
         sampler: ddim, ddpm, heun, dpmpp_2m, consistency, or langevin of an energy; the model's best where not
             given.
         steps: of the sampler; the model's best where not given.
@@ -125,7 +128,9 @@ def main(config: GenerateConfig) -> None:
     unit = config.shards or SHARE * together
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     mine = [k for k in range(config.num_images) if k // unit % size == rank]
-    missing = {k for k in mine if file_of(k, config.shards) not in names}
+    drawn = names & {file_of(k, config.shards) for k in mine}
+    drawn -= torn(folder, drawn)
+    missing = {k for k in mine if file_of(k, config.shards) not in drawn}
     pictures = Counter(file_of(k, config.shards) for k in missing)  # of each file
     remove_torn(folder, names, pictures)
 
@@ -135,6 +140,8 @@ def main(config: GenerateConfig) -> None:
         [fields | {"first_index": share.start, "num_samples": len(share)} for share in shares]
         for shares in work(missing, unit, together, config.num_images if config.shards else None)
     )
+    if not missing and (before := settings_of(folder)):  # no answer will say whose pictures they are
+        refuse_changes(folder, settings | {"drawn": before["drawn"] | model_of(config)})
     held: dict[str, list[dict[str, Any]]] = defaultdict(list)
     there = len(mine) - len(missing)
     bar = tqdm(total=len(mine), initial=there, unit=" images", disable=rank > 0, smoothing=0.05)
@@ -170,6 +177,15 @@ def work(missing: Iterable[int], unit: int, together: int, end: int | None) -> I
         shares = [range(first, min(first + SHARE, stop)) for first in range(start, stop, SHARE)]
         for k in range(0, len(shares), together):
             yield shares[k : k + together]
+
+
+def model_of(config: GenerateConfig) -> dict[str, str]:
+    """Return the name of the model that would draw and the digest of its weights, as answers name them."""
+    if config.run:
+        spec = spec_of(located(config.run))
+        return {"model": spec.name, "weights": spec.weights}
+    (model,) = answers(config.server, [{"task": "describe"}])
+    return {"model": model["name"], "weights": model["weights"]}
 
 
 def seed_of(config: GenerateConfig, folder: Path, ranks: int) -> int:
@@ -287,7 +303,5 @@ def command_line(argv: list[str]) -> GenerateConfig:
 
 
 if __name__ == "__main__":
-    try:
+    with plain_errors():
         main(command_line(sys.argv[1:]))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")

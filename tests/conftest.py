@@ -1,9 +1,13 @@
 """What every test shares: exact noise, property tests with the same examples everywhere, a real server."""
 
+import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
+import program
 import pytest
 import torch
 from hypothesis import settings
@@ -12,6 +16,7 @@ from torch import Tensor
 
 from genserve.noise import Noise
 
+pytest_plugins = ["no_skips"]
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("repeatable")
 torch.set_num_threads(1)  # what tests compute is small: threads would only wait for each other
@@ -28,11 +33,29 @@ def noise() -> Noise:
     return draw
 
 
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
+    """No file may grow beyond so many bytes: the system itself stops a write half way."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # or an import in here would leave half a .pyc
+
+    @contextmanager
+    def limited(n_bytes: int) -> Iterator[None]:
+        limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limited
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    running = Server(free_ports(5), folder / "home", folder / "store")
-    build = [sys.executable, str(ROOT / "scripts" / "build_archives"), "--output", str(running.store)]
+    build = [sys.executable, str(ROOT / "scripts" / "build_archives"), "--output", str(folder / "store")]
     batched = [
         "--run",
         str(ROOT / "weights/diffusion-mnist"),
@@ -44,7 +67,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     classic = ["--run", str(ROOT / "weights/energy-mnist-pcd"), "--name", "energy-pcd"]
     for more in ([], batched, classic):
         subprocess.run([*build, *more], check=True)
-    started = running.serve("start")
-    assert started.returncode == 0, started.stdout + started.stderr
-    yield running
-    running.serve("stop")
+    with Server(free_ports(5), folder / "home", folder / "store").running() as server:
+        yield server
+
+
+def pytest_runtest_teardown() -> None:
+    """Leave no program behind, whether the test or one of its fixtures failed."""
+    program.end_all()
+
+
+def pytest_sessionfinish() -> None:
+    program.end_all()  # Ctrl-C in a test

@@ -1,8 +1,12 @@
 """Programs of this project: training as a user starts it, scripts imported to save the time of a process."""
 
+import contextlib
 import importlib.util
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +16,8 @@ import yaml
 from real_server import ROOT
 
 from genserve import run
+
+_STARTED: list[subprocess.Popen[str]] = []  # by `start`, in a test that is not over
 
 
 def imported(path: str) -> ModuleType:
@@ -24,16 +30,49 @@ def imported(path: str) -> ModuleType:
     return module
 
 
+@contextlib.contextmanager
+def background(command: Sequence[object], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Run a command in the background; it is killed when the block ends, however that ends.
+
+    Args:
+        options: of subprocess.Popen.
+    """
+    with subprocess.Popen([str(word) for word in command], start_new_session=True, **options) as process:
+        try:
+            yield process
+        finally:
+            kill(process)
+
+
+def kill(process: subprocess.Popen[Any]) -> None:
+    """Kill a process that leads a session, and its children; one that has ended is left alone."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def start(
     path: Path, settings: dict[str, Any], directory: Path, name: str, *flags: str, ranks: int = 1, **more: Any
 ) -> subprocess.Popen[str]:
-    """Start a program in the background; its run goes to DIRECTORY/runs/NAME."""
+    """Start a program in the background, at most until the test ends; its run goes to DIRECTORY/runs/NAME."""
     config = directory / f"{name}.yaml"
     config.write_text(yaml.safe_dump(settings | {"name": name, "output": str(directory / "runs")} | more))
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     command = [sys.executable, *(torchrun if ranks > 1 else []), str(path), "--config", str(config), *flags]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=directory, **pipes)
+    process = subprocess.Popen(command, cwd=directory, start_new_session=True, **pipes)
+    _STARTED.append(process)
+    return process
+
+
+def end_all() -> None:
+    """Kill what `start` has started and nobody has waited for."""
+    while _STARTED:
+        process = _STARTED.pop()
+        kill(process)
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
 
 
 def finish(process: subprocess.Popen[str]) -> str:

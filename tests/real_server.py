@@ -1,13 +1,18 @@
 """A real TorchServe for tests, started by scripts/serve as a user would start it."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,6 +31,14 @@ def free_ports(n: int) -> int:
                 probe.close()
         return first
     raise RuntimeError("no free ports")
+
+
+def wait_until(value: Callable[[], Any], expected: Any, seconds: float = 30) -> None:
+    """Return when a value is the expected one; fail with the last value when that does not happen in time."""
+    deadline = time.monotonic() + seconds
+    while (current := value()) != expected:
+        assert time.monotonic() < deadline, f"{current} after {seconds} s, and not {expected}"
+        time.sleep(0.05)
 
 
 @dataclass
@@ -47,7 +60,39 @@ class Server:
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120)
 
-    def serve(self, command: str) -> subprocess.CompletedProcess[str]:
+    @contextlib.contextmanager
+    def running(self, start_s: float | None = None) -> Iterator["Server"]:
+        """Start the server; when the block ends, and when the start fails, no process of it is left.
+
+        Args:
+            start_s: how long the start may take; if not given, as long as scripts/serve waits.
+
+        Raises:
+            AssertionError: the start failed.
+            subprocess.TimeoutExpired: it took longer.
+        """
+        try:
+            done = self.serve("start", start_s)
+            assert done.returncode == 0, done.stdout + done.stderr
+            yield self
+        finally:
+            try:
+                self.serve("stop")
+            finally:  # a start that was killed may not have written down what it started
+                for process in self.processes():
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+
+    def processes(self) -> list[psutil.Process]:
+        """Return what runs of this server: the launcher, Java and the workers."""
+        ours = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("LOG_LOCATION") == str(self.home / "logs"):
+                    ours.append(process)
+        return ours
+
+    def serve(self, command: str, seconds: float | None = None) -> subprocess.CompletedProcess[str]:
         """Run scripts/serve on this server, from a shell whose PYTHONPATH names the work tree."""
         options = ["--port", str(self.port), "--home", str(self.home), "--model-store", str(self.store)]
         return subprocess.run(
@@ -55,5 +100,6 @@ class Server:
             capture_output=True,
             text=True,
             check=False,
+            timeout=seconds,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from genserve.api import WORK_MAX
+from genserve.api import WORK_MAX, PictureRequest
 from genserve.api_diffusion import DiffusionRequest
+from genserve.api_energy import WALKS, EnergyRequest
+from genserve.diffusion import SAMPLERS
 from genserve.export import Spec
-from genserve.fields import BadRequest, parse
-from genserve.schedules import Tuned
+from genserve.fields import BadRequest, allowed, members, parse
+from genserve.schedules import SCHEDULES, Tuned
 
 DIGITS = Spec(
     name="digits",
@@ -112,7 +114,6 @@ def test_a_form_says_the_same_as_json() -> None:
         ({"num_samples": "4"}, "num_samples"),
         ({"num_samples": True}, "num_samples"),
         ({"num_samples": 4.0}, "num_samples"),
-        ({"num_samples": None}, "num_samples"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**63}, "seed"),
         ({"steps": 0}, "steps"),
@@ -141,7 +142,8 @@ def test_a_form_says_the_same_as_json() -> None:
         ({"label": "1,2"}, "label"),
         ({"label": [[]] * 2_000_000}, "label"),
         ({"task": "describe", "num_samples": 3}, "num_samples"),
-        ({"\ud800": 1}, "body"),
+        ({"\ud800": 1}, "?"),
+        ({"": 1}, "body"),
         ({"guidance": 2, "label": "none"}, "guidance"),
         ({"label": ["none", 1]}, "label"),
         ({"guidance": 21, "label": 1}, "guidance"),
@@ -202,6 +204,31 @@ def test_a_class_goes_by_number_or_name_and_only_where_there_are_classes() -> No
         resolved({"label": 0}, PLAIN)
 
 
+def test_a_label_means_one_class_in_json_in_text_and_in_a_list() -> None:
+    for classes in (("1", "2", "10"), ("0", "1", "10", "2"), ("cat", "2", "0"), ("-1", "b")):
+        spec = dataclasses.replace(PLAIN, classes=classes)
+        for label in (*range(-1, 12), *classes):
+            results: list[Any] = []
+            for fields, text in (
+                ({"label": label}, False),
+                ({"label": str(label)}, False),
+                ({"label": [label]}, False),
+                ({"label": str(label)}, True),
+            ):
+                try:
+                    results.append(
+                        resolved(fields | {"num_samples": "1" if text else 1}, spec, text=text).label
+                    )
+                except BadRequest as error:
+                    results.append(error.field)
+            expected: Any = "label"
+            if str(label) in classes:  # a name comes first
+                expected = [classes.index(str(label))]
+            elif not all(name.isdecimal() for name in classes) and label in range(len(classes)):
+                expected = [label]
+            assert results == [expected] * 4
+
+
 def test_work_is_bounded_with_guidance_counted() -> None:
     steps = WORK_MAX // 64
     assert resolved({"num_samples": 64, "steps": steps}).steps == steps
@@ -209,8 +236,65 @@ def test_work_is_bounded_with_guidance_counted() -> None:
         resolved({"num_samples": 64, "steps": steps, "label": 1, "guidance": 2})
 
 
+@pytest.mark.parametrize(
+    ("fields", "field", "advice"),
+    [
+        ({"format": "gif", "num_samples": 64, "steps": 90, "scale": 2}, "steps",
+         "fewer steps or fewer samples or a smaller scale"),
+        ({"format": "gif", "num_samples": 1, "scale": 16, "steps": 30}, "steps",
+         "fewer steps or a smaller scale"),
+        ({"stream": True, "frames": 50, "steps": 90, "num_samples": 64, "scale": 2}, "frames",
+         "fewer frames or fewer samples or a smaller scale"),
+        ({"stream": True, "frames": 50, "num_samples": 64, "scale": 16}, "scale",
+         "fewer samples or a smaller scale"),
+        ({"format": "filmstrip", "num_samples": 64, "scale": 8}, "scale", "fewer samples or a smaller scale"),
+    ],
+)  # fmt: skip
+def test_too_large_an_answer_names_what_makes_it_so(fields: dict[str, Any], field: str, advice: str) -> None:
+    with pytest.raises(BadRequest, match="pixel values") as caught:
+        resolved(fields)
+    assert caught.value.field == field
+    assert caught.value.allowed.endswith(f"in all: {advice}")
+
+
 def test_image_numbers_go_on_where_another_request_stopped() -> None:
     assert list(resolved({"num_samples": 3, "first_index": 5}).indices) == [5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("kind", "family"), [(DiffusionRequest, "A diffusion model"), (EnergyRequest, "An energy")]
+)
+def test_every_allowed_value_stands_under_its_family(kind: type[PictureRequest], family: str) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
+    rows: dict[str, str] = {}
+    for title in ("Both take:", f"{family} also takes:"):
+        for line in page.partition(title)[2].strip().split("\n\n")[0].splitlines()[2:]:
+            name, _, values, _ = (cell.strip() for cell in line.strip("|").split("|"))
+            assert name not in rows
+            rows[name] = values
+    assert rows.keys() == {f"`{name}`" for name in kind.model_fields}
+    for name, field in kind.model_fields.items():
+        assert members(field.annotation) in ([], rows[f"`{name}`"].split(", ")), name
+        assert rows[f"`{name}`"] == allowed(kind, name)
+
+
+def test_requests_list_every_solver_and_schedule_there_is() -> None:
+    for kind, samplers in ((DiffusionRequest, SAMPLERS), (EnergyRequest, {*SAMPLERS, *WALKS})):
+        assert set(members(kind.model_fields["sampler"].annotation)) == set(samplers)
+        assert set(members(kind.model_fields["schedule"].annotation)) == set(SCHEDULES)
+
+
+@pytest.mark.parametrize("kind", [DiffusionRequest, EnergyRequest])
+def test_what_is_said_to_be_allowed_is_allowed_and_nothing_more(kind: type[PictureRequest]) -> None:
+    for name, field in kind.model_fields.items():
+        for value in members(field.annotation):
+            assert str(getattr(parse(kind, {name: value}, True), name)).lower() == value
+        first, _, last = allowed(kind, name).partition(" to ")
+        if first.isdecimal() and last.isdecimal():
+            for end, beyond in ((first, int(first) - 1), (last, int(last) + 1)):
+                assert getattr(parse(kind, {name: end}, True), name) == int(end)
+                with pytest.raises(BadRequest, match="out of range"):
+                    parse(kind, {name: beyond}, False)
 
 
 def test_the_page_about_the_api_is_the_one_made_from_it() -> None:

@@ -13,6 +13,7 @@ from real_server import free_ports
 
 from genserve import client
 from genserve.client import answers, mapped
+from genserve.fields import problem
 
 Say = Callable[[dict[str, Any]], tuple[int, Any] | None]  # fields -> status and body; none hangs up
 
@@ -147,10 +148,10 @@ def test_a_wrong_address_is_said_at_once():
     [
         (
             400,
-            {"error": {"field": "steps", "message": "too many", "allowed": "1 to 1000"}},
+            json.loads(problem("steps", "too many", "1 to 1000")),
             r"^steps: too many \(allowed: 1 to 1000\)$",
         ),
-        (500, {"error": {"field": "", "message": "sampling failed", "allowed": ""}}, "^sampling failed$"),
+        (500, json.loads(problem("", "sampling failed", "")), "^sampling failed$"),
         (404, {"code": 404, "message": "Model not found: x"}, r"^server: Model not found: x \(status 404\)$"),
         (413, b"too large", r"^server: too large \(status 413\)$"),
     ],

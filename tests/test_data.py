@@ -165,6 +165,15 @@ def test_a_folder_with_a_split_numbers_the_classes_by_train(tmp_path: Path):
         load(folder(tmp_path), "test")
 
 
+def test_what_is_passed_over_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    for name in ("train/a/0.png", "train/a/._0.png", "test/a/0.png", "val/a/0.png"):
+        save(tmp_path / name, 1)
+    load(folder(tmp_path), "train")
+    assert caplog.messages == [
+        f"{tmp_path}, train: passed over 1 hidden (._0.png), 1 neither train nor test (val)"
+    ]
+
+
 def test_a_folder_without_classes(tmp_path: Path):
     for k in range(3):
         save(tmp_path / f"{k}.png", k)
@@ -189,30 +198,48 @@ def test_one_class_alone_has_no_classes():
 @pytest.mark.parametrize("name", ["empty", "missing"])
 def test_a_folder_without_pictures_is_refused(tmp_path: Path, name: str):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=f"no image .* in .*{name}"):
+    with pytest.raises(FileNotFoundError, match=f"no picture .* in .*{name}"):
         load(folder(tmp_path / name), "train")
 
 
-@pytest.mark.parametrize("damage", ["text", "truncated"])
-def test_an_unreadable_picture_is_named(tmp_path: Path, damage: str):
+@pytest.mark.parametrize(("damage", "reason"), [("text", "not a picture"), ("truncated", "a broken picture")])
+def test_an_unreadable_picture_is_named(tmp_path: Path, damage: str, reason: str):
     save(tmp_path / "0.png", 1)
     save(tmp_path / "1.png", np.random.default_rng(0).integers(0, 256, (64, 64)))
     data = (tmp_path / "1.png").read_bytes()
     (tmp_path / "1.png").write_bytes(b"hello" if damage == "text" else data[: len(data) // 2])
-    with pytest.raises(ValueError, match=r"1\.png is not a readable image"):
+    with pytest.raises(ValueError, match=rf"1\.png: {reason}"):
         load(folder(tmp_path), "train")
 
 
-def test_pictures_of_any_size_and_mode_are_brought_to_the_first_ones(tmp_path: Path):
+def test_pictures_of_any_size_and_mode_become_one_size_and_colour(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     """Constant pictures stay constant under cropping, resizing and a change of mode."""
-    save(tmp_path / "0.png", np.full((6, 6, 3), 200))
-    save(tmp_path / "1.png", 100, "L", size=(9, 30))
+    save(tmp_path / "0.png", 100, "L", size=(9, 30))
+    save(tmp_path / "1.png", np.full((6, 6, 3), 200))
     save(tmp_path / "2.png", 50, "RGBA", size=(40, 7))
     save(tmp_path / "3.gif", 255, "P")
     save(tmp_path / "4.png", 255, "1", size=(2, 3))
-    images = load(folder(tmp_path), "train")
-    assert images.shape == (3, 6, 6)
-    assert (images.x.flatten(1) == torch.tensor([[200], [100], [50], [255], [255]])).all()
+    caplog.set_level("INFO")
+    images = load(folder(tmp_path, size=6), "train")
+    assert images.shape == (3, 6, 6)  # though the first picture is gray
+    assert (images.x.flatten(1) == torch.tensor([[100], [200], [50], [255], [255]])).all()
+    assert caplog.messages == [
+        "5 pictures: 3 cut to their centre square, 4 resized",
+        "3 of 5 pictures are in colour: all are taken as colour",
+    ]
+    assert load(folder(tmp_path, size=6, channels=1), "train").shape == (1, 6, 6)
+
+
+def test_a_size_that_is_not_given_must_be_one(tmp_path: Path):
+    save(tmp_path / "0.png", 1, size=(9, 6))
+    save(tmp_path / "1.png", 1, size=(6, 7))
+    assert load(folder(tmp_path), "train").shape == (1, 6, 6)
+    save(tmp_path / "2.png", 1, size=(7, 7))
+    message = r"data.size is not given, .*0\.png has a square of 6 x 6 pixels, .*2\.png one of 7 x 7"
+    with pytest.raises(ValueError, match=message):
+        load(folder(tmp_path), "train")
 
 
 def test_the_centre_square_is_kept(tmp_path: Path):

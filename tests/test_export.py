@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -13,8 +14,9 @@ import torch
 
 from genserve import run
 from genserve.draw import served
-from genserve.export import export, load_model, read_spec, spec_of
+from genserve.export import export, read_spec, spec_of
 from genserve.forward import PRECISIONS
+from genserve.loading import load_model
 from genserve.schedules import Tuned
 from genserve.settings import filled
 
@@ -95,7 +97,7 @@ def test_what_nobody_reads_in_serving_json_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((ROOT / "weights/energy-mnist-pcd" / name).read_bytes())
     for serving, named in (({"walk": {"steps": 5}}, "'steps'"), ({"sampelr": "ddim"}, "'sampelr'")):
         (tmp_path / "serving.json").write_text(json.dumps(serving))
-        with pytest.raises(ValueError, match=rf"serving.json says {named}, which nobody reads there"):
+        with pytest.raises(ValueError, match=rf"serving.json .* it says {named}, which nobody reads there"):
             spec_of(tmp_path)
 
 
@@ -118,3 +120,61 @@ def test_what_is_tuned_twice_is_refused() -> None:
     for sigmas in ((), (1.0, 9.0), (9.0, 0.0), (9.0, 9.0)):
         with pytest.raises(ValueError, match="must fall and be above 0"):
             Tuned(sampler="ddim", sigmas=sigmas)
+
+
+@pytest.mark.parametrize(
+    ("run_name", "file", "content"),
+    [
+        ("energy-mnist", "serving.json", '{"sampler": "ddim", "st'),
+        ("energy-mnist", "serving.json", "[]"),
+        ("energy-mnist", "serving.json", '{"colour": 3}'),
+        ("energy-mnist", "serving.json", '{"sampler": "euler"}'),
+        ("energy-mnist", "serving.json", '{"tuned": [{"steps": 3}]}'),
+        ("energy-mnist", "serving.json", '{"walk": {"colour": 3}}'),
+        ("energy-mnist", "energies.json", '{"sigma": 0.5, "quant'),
+        ("energy-mnist", "energies.json", '{"sigma": 0.5}'),
+        ("energy-mnist", "energies.json", '{"sigma": 0.5, "quantiles": ["low"]}'),
+        ("energy-mnist", "weights.safetensors", "no tensors"),
+        ("energy-mnist-pcd", "config.json", '{"format": 1, "model": {"family"'),
+    ],
+)
+def test_a_run_with_a_broken_file_is_refused_in_one_sentence(
+    tmp_path: Path, run_name: str, file: str, content: str
+) -> None:
+    shutil.copytree(ROOT / "weights" / run_name, tmp_path / "run")
+    (tmp_path / "run" / file).write_text(content)
+    with pytest.raises(ValueError, match=rf"run/{file} [^\n]*$"):
+        export(tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_energy_of_settings_that_are_missing_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "weights/energy-mnist-pcd", tmp_path / "run")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    for train in ({}, {"langevin": {}}):
+        run.write_json(tmp_path / "run/config.json", config | {"train": train})
+        with pytest.raises(ValueError, match=r"run/config\.json [^\n]*$"):
+            export(tmp_path / "run", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["", '{"format": 1}', '{"format": 1, "shape": 3, "classes": []}', "[1]"])
+def test_a_torn_contract_is_refused_in_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "model.json").write_text(content)
+    with pytest.raises(ValueError, match=r"model\.json [^\n]*$"):
+        read_spec(tmp_path / "model.json")
+
+
+def test_a_full_disk_leaves_the_old_model_and_is_named(exported: Path, tmp_path: Path, full_disk) -> None:
+    shutil.copytree(exported, tmp_path / "out")
+    before = (tmp_path / "out/model.pt").read_bytes()
+    with full_disk(10_000), pytest.raises(OSError, match=r"File too large: .*out/model\.pt"):
+        export(RUN, tmp_path / "out")
+    assert (tmp_path / "out/model.pt").read_bytes() == before
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.pt", "model.json"}
+
+
+def test_the_command_ends_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "genserve.export", str(tmp_path), "out"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path} is no run directory: it has no config.json\n"

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from genserve.data import normalise
-from genserve.images import GAP, enlarge, gif, grid, heat, npy, picture, png, to_pixels, zipped
+from genserve.images import GAP, enlarge, gif, grid, heat, normalise, npy, picture, png, to_pixels, zipped
 
 
 def random_pixels(*shape: int) -> np.ndarray:

@@ -66,6 +66,23 @@ def test_a_newcomer_joins_while_others_run() -> None:
     assert 0 < lanes.busy_s <= lanes.open_s + 0.1  # what was out when its request was cancelled
 
 
+def test_open_time_is_summed_over_samplers() -> None:
+    release = threading.Event()
+    lanes = Lanes(lambda x, sigma, y: (release.wait(10), x)[1], 1, 8)
+    began = time.perf_counter()
+    lanes.admit("first", steady(1, 1))
+    time.sleep(0.05)
+    second = time.perf_counter()
+    lanes.admit("second", steady(1, 1))
+    time.sleep(0.05)
+    release.set()
+    collect(lanes, 2)
+    end = time.perf_counter()
+    lanes.close()
+    assert 0.05 + 2 * 0.05 <= lanes.request_s <= (end - began) + (end - second)
+    assert 0.1 <= lanes.open_s <= end - began
+
+
 def test_a_fault_of_the_model_is_an_answer() -> None:
     def broken(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
         raise RuntimeError("broken")

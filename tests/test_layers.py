@@ -1,12 +1,52 @@
-"""Imports point to the core and never back, and a server needs none of the libraries of training."""
+"""Imports point down, inside genserve by a table; and a server needs no library of training."""
 
 import ast
+import graphlib
+import re
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-CORE = Path(__file__).parents[1] / "genserve"
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "genserve"
+MODULES = {  # name, less the package's -> file
+    ".".join(path.relative_to(CORE).with_suffix("").parts): path
+    for path in sorted(CORE.rglob("*.py"))
+    if path.name != "__init__.py"
+}
+
+
+class Area(NamedTuple):
+    """Modules with one purpose."""
+
+    below: list[str]  # areas from which these modules import
+    modules: list[str]  # each imports only from those before it, and from the areas below
+
+
+# A new module takes its place in the area it belongs to, behind everything there that it imports.
+TABLE = """
+area        | below                                       | modules
+leaves      |                                             | files images cli places labels pictures listing
+mathematics |                                             | noise schedules unet diffusion consistency energy
+                                                            contrastive engine lanes forward
+datasets    | leaves                                      | data
+runs        | leaves mathematics                          | run export loading settings
+drawing     | leaves mathematics datasets runs            | client folder draw trajectory
+learning    | leaves mathematics datasets runs            | train identity checkpoint learner diagnosis
+measure     | leaves mathematics datasets runs drawing    | measure.records measure.metrics measure.inception
+                                                            measure.classifier measure.reference
+                                                            measure.sources measure.curve
+serving     | leaves mathematics runs                     | base64_text fields uploads envelopes rows api
+                                                            api_diffusion api_energy
+                                                            replies walks meter host torchserve
+"""
+ROWS = [row.split("|") for row in re.sub(r"\n +", " ", TABLE).strip().splitlines()[1:]]
+AREAS = {name.strip(): Area(below.split(), modules.split()) for name, below, modules in ROWS}
+SERVED = {"serving", *AREAS["serving"].below}
+
 USERS = {"training", "handlers", "scripts", "tests", "web"}
 TRAINING_ONLY = {
     "matplotlib",
@@ -20,18 +60,74 @@ TRAINING_ONLY = {
 }
 
 
-def imported(nodes: Iterable[ast.AST]) -> set[str]:
+def names(nodes: Iterable[ast.AST]) -> set[str]:
+    """Return the full names of what these statements import: modules, and what is taken from them."""
+    imports = list(nodes)
+    plain = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
+    taken = [node for node in imports if isinstance(node, ast.ImportFrom)]
+    assert not any(node.level for node in taken), "imports are absolute"
+    return plain | {f"{node.module}.{alias.name}" for node in taken for alias in node.names}
+
+
+def packages(nodes: Iterable[ast.AST]) -> set[str]:
     """Return the top-level names of the packages that these statements import."""
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-    return {name.split(".")[0] for name in names}
+    return {name.split(".")[0] for name in names(nodes)}
 
 
-@pytest.mark.parametrize("path", sorted(CORE.glob("*.py")), ids=lambda path: path.name)
-def test_imports_point_to_the_core(path: Path):
+def modules_of(path: Path) -> set[str]:
+    """Return the modules of genserve that a file imports, anywhere in it."""
+    parts = [
+        name.split(".")[1:] for name in names(ast.walk(ast.parse(path.read_text()))) if "genserve" in name
+    ]
+    dotted = {".".join(part[:n]) for part in parts for n in range(1, len(part) + 1)}
+    return dotted & MODULES.keys()
+
+
+def area_of(module: str) -> str:
+    areas = [name for name, area in AREAS.items() if module in area.modules]
+    if len(areas) != 1:
+        pytest.fail(
+            f"genserve.{module} is in {len(areas)} areas of the table: put it into one area of TABLE in "
+            "tests/test_layers.py, behind the modules of that area that it imports"
+        )
+    return areas[0]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_inside_the_core_point_down(module: str) -> None:
+    area = area_of(module)
+    order = AREAS[area].modules
+    for other in modules_of(MODULES[module]):
+        if area_of(other) == area:
+            assert order.index(other) < order.index(module), f"{module} imports {other}, which comes after it"
+        else:
+            assert area_of(other) in AREAS[area].below, (
+                f"{module} ({area}) imports {other} ({area_of(other)})"
+            )
+
+
+def test_the_table_has_no_circle_and_no_module_that_is_gone() -> None:
+    list(graphlib.TopologicalSorter({name: area.below for name, area in AREAS.items()}).static_order())
+    gone = set(chain.from_iterable(area.modules for area in AREAS.values())) - MODULES.keys()
+    assert not gone, f"strike {gone} out of TABLE in tests/test_layers.py"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "handlers").glob("*.py")), ids=lambda path: path.name)
+def test_what_is_served_imports_no_data_sets_no_training_and_no_measure(path: Path) -> None:
+    served, new = set(), modules_of(path)
+    while new:
+        served |= new
+        new = set(chain.from_iterable(modules_of(MODULES[module]) for module in new)) - served
+    assert {area_of(module) for module in served} <= SERVED
+    assert "torchserve" in served
+    assert not {"datasets", "learning", "measure", "drawing"} & SERVED
+
+
+@pytest.mark.parametrize("path", MODULES.values(), ids=lambda path: str(path.relative_to(CORE)))
+def test_imports_point_to_the_core(path: Path) -> None:
     everything = list(ast.walk(ast.parse(path.read_text())))
     later = {inner for node in everything if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)}
-    assert not imported(everything) & USERS
-    assert "pydantic" not in imported(everything) or path.name in ("api.py", "fields.py")
-    assert "ts" not in imported(everything) or path.name == "host.py"
-    assert not imported([node for node in everything if node not in later]) & TRAINING_ONLY
+    assert not packages(everything) & USERS
+    assert "pydantic" not in packages(everything) or path.name in ("api.py", "fields.py")
+    assert "ts" not in packages(everything) or path.name == "host.py"
+    assert not packages([node for node in everything if node not in later]) & TRAINING_ONLY

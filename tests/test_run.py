@@ -1,11 +1,8 @@
 """The run directory: old or new and never half, and the model that comes back is the one that was written."""
 
 import json
-import resource
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -37,35 +34,46 @@ def write_run(directory: Path, model: ModelConfig) -> torch.nn.Module:
 # ---- atomic writes -----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No file may grow beyond 1,000 bytes: the system itself stops a write half way."""
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # or an import in here would leave half a .pyc
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+WRITES = [
+    lambda path: run.write_atomic(path, b"new" * 1000),
+    lambda path: run.write_json(path, ["new"] * 1000),
+    lambda path: run.write_weights(path, {"new": torch.zeros(1000)}),
+    lambda path: run.save_state(path, {"new": torch.zeros(1000)}),
+]
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda path: run.write_atomic(path, b"new" * 1000),
-        lambda path: run.write_json(path, ["new"] * 1000),
-        lambda path: run.write_weights(path, {"new": torch.zeros(1000)}),
-        lambda path: run.save_state(path, {"new": torch.zeros(1000)}),
-    ],
-)
-def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch, write):
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_that_fails_half_way_leaves_the_old_file_and_names_it(tmp_path: Path, full_disk, write):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with full_disk(monkeypatch), pytest.raises((OSError, RuntimeError)):
+    with full_disk(1000), pytest.raises(OSError, match="File too large") as refusal:
         write(path)
+    assert refusal.value.filename == str(path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch, write):
+    path, sync, synced = tmp_path / "file", os.fsync, []
+
+    def seen(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append((os.fstat(descriptor).st_size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", seen)
+    write(path)
+    assert synced == [(path.stat().st_size, False)]
+
+
+def test_a_state_is_written_without_a_second_copy_of_it(tmp_path: Path):
+    state = {"model": {"weight": torch.zeros(25_000_000)}}  # 100 MB
+    tracemalloc.start()  # of buffers in Python, which hold what is handed on
+    run.save_state(tmp_path / "state.pt", state)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10_000_000
+    assert (tmp_path / "state.pt").stat().st_size > 100_000_000
 
 
 def test_a_write_that_succeeds_replaces_the_old_file_and_leaves_nothing_else(tmp_path: Path):
@@ -112,7 +120,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path):
     write_run(tmp_path, a_model())
     other = a_model(classes=("a", "b", "c"))
     run.write_json(tmp_path / "config.json", {"format": FORMAT, "model": vars(other), "train": {}})
-    with pytest.raises(RuntimeError, match="embed_class"):
+    with pytest.raises(ValueError, match=r"weights.safetensors is of another network: .*embed_class.* is \("):
         run.load_denoiser(tmp_path)
 
 
@@ -126,6 +134,52 @@ def test_a_format_of_another_version_is_refused_in_one_sentence(tmp_path: Path, 
 def test_a_directory_without_configuration_is_no_run(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="is no run directory"):
         run.read_config(tmp_path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 100, 5000, -1])
+def test_a_torn_file_is_named_in_one_sentence(tmp_path: Path, length: int):
+    """Cut behind so many bytes, or before the last one."""
+    write_run(tmp_path, a_model())
+    run.save_state(tmp_path / "state.pt", {"step": 3, "x": torch.zeros(3000)})
+    readers = {
+        "config.json": lambda path: run.read_config(path.parent),
+        "weights.safetensors": run.read_weights,
+        "state.pt": run.read_state,
+    }
+    for name, read in readers.items():
+        path = tmp_path / name
+        content = path.read_bytes().rstrip(b"\n")
+        path.write_bytes(content[:length])
+        if len(content) > length:
+            with pytest.raises(ValueError, match=rf"{name} is not a? ?whole [^\n]*$"):
+                read(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"some text\n", b"\x80\x02}.", b"PK\x03\x04" + bytes(50), bytes(300), b"[1]"]
+)
+def test_a_file_of_something_else_is_named_in_one_sentence(tmp_path: Path, content: bytes):
+    for name in ("config.json", "weights.safetensors", "state.pt"):
+        (tmp_path / name).write_bytes(content)
+    for name, read in (
+        ("config.json", lambda path: run.read_config(path.parent)),
+        ("weights.safetensors", run.read_weights),
+        ("state.pt", run.read_state),
+    ):
+        with pytest.raises(ValueError, match=rf"{name} (is not|must hold) [^\n]*$"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"shape": 5}, {"std": 0.0}, {"colour": "red"}, {"net": {"patches": 3}}, {"family": "cubist"}],
+)
+def test_a_configuration_that_no_network_can_be_built_from_is_named(tmp_path: Path, change):
+    write_run(tmp_path, a_model())
+    model = vars(a_model()) | change
+    run.write_json(tmp_path / "config.json", {"format": FORMAT, "model": model, "train": {}})
+    with pytest.raises(ValueError, match=r"config\.json is not [^\n]*$"):
+        run.load_model(tmp_path)
 
 
 # ---- metrics -----------------------------------------------------------------------------------------------

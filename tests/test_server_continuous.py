@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from grpc_client import predict
 from PIL import Image
-from real_server import Server
+from real_server import Server, wait_until
 
 pytestmark = pytest.mark.server
 URL = "/predictions/diffusion"
@@ -38,8 +38,9 @@ def parts(body: bytes) -> list[tuple[dict[str, str], bytes]]:
 
 def metric(server: Server, name: str) -> float:
     text = httpx.get(f"{server.metrics}/metrics").text
-    found = re.search(rf'^{name}{{ModelName="diffusion",.*?}} (\S+)$', text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
+    value = re.search(rf'^{name}{{ModelName="diffusion",ModelVersion="1.0",.*?}} (\S+)$', text, re.MULTILINE)
+    assert value is not None, text
+    return float(value[1])
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "heun"])
@@ -96,16 +97,14 @@ def test_who_hangs_up_frees_its_place(server: Server) -> None:
     with server.client() as client:
         with client.stream("POST", URL, json={**LONG, "num_samples": 16, "stream": True}) as answer:
             next(answer.iter_raw())
-        # the next one has the machine for itself, and the worker tells what it saw
+        # the next one has the machine for itself
         began = time.monotonic()
         assert client.post(URL, json={"steps": 2}).status_code == 200
         assert time.monotonic() - began < 2
-    time.sleep(0.5)
-    assert metric(server, "genserve_cancelled_total") == cancelled + 1
-    assert metric(server, "genserve_open_requests") == 0
+    wait_until(lambda: metric(server, "genserve_cancelled_total"), cancelled + 1)
 
 
-def test_a_short_request_does_not_wait_for_long_ones(server: Server) -> None:
+def test_a_short_request_does_not_wait_until_long_ones(server: Server) -> None:
     def seconds(fields: dict[str, Any]) -> float:
         began = time.monotonic()
         with server.client() as client:
@@ -128,7 +127,7 @@ def test_a_bad_request_in_a_full_batch_gets_its_400(server: Server) -> None:
         began = time.monotonic()
         bad = client.post(URL, json={"steps": "many"})
         took = time.monotonic() - began
-        assert (bad.status_code, bad.json()["error"]["field"]) == (400, "steps")
+        assert (bad.status_code, bad.json()["field"]) == (400, "steps")
         assert not all(future.done() for future in running)
         assert took < 2
         crowd = [future.result() for future in running]
@@ -160,7 +159,7 @@ def test_the_same_picture_alone_in_the_crowd_streamed_and_by_grpc(server: Server
 def test_grpc_gets_clear_errors(server: Server) -> None:
     # the host answers OK whatever the status: an error is the JSON that HTTP gets
     for field, value in (("steps", b"0"), ("stream", b"true")):
-        assert json.loads(predict(server.port + 3, "diffusion", {field: value}))["error"]["field"] == field
+        assert json.loads(predict(server.port + 3, "diffusion", {field: value}))["field"] == field
     assert predict(server.port + 3, "diffusion", {"num_samples": b"1"}).startswith(b"\x89PNG")
 
 
@@ -181,29 +180,29 @@ def test_a_second_worker_is_refused_and_the_first_goes_on(server: Server) -> Non
 def test_a_batched_archive_says_that_it_does_not_stream(server: Server) -> None:
     with server.client() as client:
         answer = client.post("/predictions/diffusion-batched", json={"stream": True})
-    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "stream")
-    assert "batched" in answer.json()["error"]["message"]
+    assert (answer.status_code, answer.json()["field"]) == (400, "stream")
+    assert "batched" in answer.json()["message"]
 
 
 def test_metrics_count_what_happened(server: Server) -> None:
     names = ("answered", "rejected", "images", "batches", "evaluations", "model_seconds", "open_seconds")
 
-    def told() -> dict[str, float]:
-        with server.client() as client:  # the last visit of a quiet worker tells everything
-            client.post(URL, json={"num_samples": 1, "steps": 1})
-        time.sleep(0.5)
+    def counters() -> dict[str, float]:
         values = {name: metric(server, f"genserve_{name}_total") for name in names}
         return values | {"count": metric(server, "genserve_request_seconds_count")}
 
-    before = told()
     with server.client() as client:
+        client.post(URL, json={"num_samples": 1, "steps": 1})
+        time.sleep(2)  # what it has counted until now is told within a second
+        before = counters()
         client.post(URL, json={"num_samples": 5, "steps": 7})
         client.post(URL, json={"num_samples": 0})
-    after = told()
-    grown = {name: after[name] - before[name] for name in after}
-    assert (grown["answered"], grown["rejected"], grown["images"], grown["count"]) == (2, 1, 6, 2)
-    assert grown["evaluations"] == 5 * 7 + 1
-    assert 8 <= grown["batches"] <= 36
+    wait_until(lambda: metric(server, "genserve_rejected_total"), before["rejected"] + 1)
+    wait_until(lambda: metric(server, "genserve_request_seconds_count"), before["count"] + 1)
+    grown = {name: value - before[name] for name, value in counters().items()}
+    assert (grown["answered"], grown["rejected"], grown["images"], grown["count"]) == (1, 1, 5, 1)
+    assert grown["evaluations"] == 5 * 7
+    assert 7 <= grown["batches"] <= 35
     assert 0 < grown["model_seconds"] < grown["open_seconds"]
 
 
@@ -239,7 +238,9 @@ def test_memory_is_flat_over_five_thousand_requests(server: Server) -> None:
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+@pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium: install it (Debian: apt-get install chromium)"
+)
 def test_a_browser_plays_the_stream(server: Server, tmp_path: Any) -> None:
     from playwright.sync_api import sync_playwright
 

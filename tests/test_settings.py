@@ -1,9 +1,11 @@
 """A setting draws the same pixels whoever asks: a client of a server, or a program without one."""
 
+import base64
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from loading import new
@@ -171,6 +173,20 @@ def test_a_picture_is_restored_from_the_noise_it_is_said_to_have(schedule: str, 
     assert first.sigma.tolist() == [pytest.approx(sigma)] * 8
 
 
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_refining_walks_at_one_level_whatever_levels_are_tuned(steps: int) -> None:
+    picture = base64.b64encode(images.png(np.zeros((4, 4, 1), np.uint8))).decode()
+    asked = {"task": "refine", "images": picture, "steps": steps}
+    how = parse(EnergyRequest, asked, text=False).resolved(ENERGY).setting
+    assert (how.sampler, how.steps, how.noise, how.step_size) == (
+        "langevin",
+        steps,
+        0.0,
+        WALK.refine_step_size,
+    )
+    assert how.sigma_min == how.sigma_max == WALK.read_sigma
+
+
 def test_a_walk_from_level_to_level_cannot_keep_pixels() -> None:
     how, x = filled(ENERGY, sampler="langevin"), torch.zeros(1, 1, 4, 4)
     keep = torch.ones(1, 4, 4, dtype=torch.bool)
@@ -202,6 +218,35 @@ def test_what_does_not_fit_is_named(spec: Spec, given: dict[str, Any], field: st
     with pytest.raises(BadSetting) as refused:
         filled(spec, **given)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"sigma": 0.00200000000000001}, "sigma"),
+        ({"sigma": 0.0020000000000001, "steps": 300}, "steps"),
+        ({"sigma": 0.0020000000000001, "steps": 300, "sampler": "dpmpp_2m"}, "steps"),
+        ({"sigma": 0.5, "schedule": "tuned", "steps": 3}, "schedule"),
+    ],
+)
+def test_a_picture_with_too_little_noise_for_its_steps_is_refused(asked: dict[str, Any], field: str) -> None:
+    """Rounding made levels rise there, and the sampler took the root of a negative number."""
+    picture = base64.b64encode(images.png(np.zeros((4, 4, 1), np.uint8))).decode()
+    with pytest.raises(BadRequest) as refused:
+        parse(EnergyRequest, {"task": "restore", "images": picture} | asked, text=False).resolved(ENERGY)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "allowed"),
+    [({"sigma": 1.0}, "mask", "a mask"), ({"mask": "x", "sampler": "ddim"}, "sampler", "langevin")],
+)
+def test_an_energy_of_one_level_says_what_it_restores(
+    asked: dict[str, Any], field: str, allowed: str
+) -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse(EnergyRequest, {"task": "restore", "images": "x"} | asked, text=False).resolved(ONE_LEVEL)
+    assert (refused.value.field, refused.value.allowed) == (field, allowed)
 
 
 def test_a_client_is_told_the_same() -> None:

@@ -1,6 +1,5 @@
-"""What surrounds the training loop: command line, learning rate, EMA, ranks, checkpoints."""
+"""What surrounds the training loop: command line, learning rate, EMA, ranks."""
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from tqdm import tqdm
 
-from genserve import run, train
-from genserve.train import Checkpoint, Ranks, configure, learning_rate, update_ema
+from genserve import train
+from genserve.train import Ranks, configure, learning_rate, update_ema
 
 CPU = torch.device("cpu")
 
@@ -115,6 +115,27 @@ def test_a_mistake_of_ours_keeps_its_traceback():
         configure(program, OuterConfig, "A program.", [])
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(28, "No space left on device", "runs/a/state.pt"),
+            "runs/a/state.pt: No space left on device",
+        ),
+        (PermissionError(13, "Permission denied", "runs"), "runs: Permission denied"),
+        (FileNotFoundError("there is no such file"), "there is no such file"),
+        (FloatingPointError("loss nan"), "loss nan"),
+    ],
+)
+def test_what_a_user_can_mend_ends_in_one_line(error: Exception, line: str, capfd):
+    bar = tqdm(total=3)
+    with pytest.raises(SystemExit) as stop, train.plain_errors():
+        raise error
+    assert stop.value.code == f"error: {line}"
+    assert capfd.readouterr().err.endswith("\n")  # the bar has a line of its own
+    assert bar.disable  # closed
+
+
 # ---- learning rate and EMA ---------------------------------------------------------------------------------
 
 
@@ -202,93 +223,3 @@ def test_precision_rules_where_matrices_are_multiplied():
     for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         with train.precision_of(name, CPU)():
             assert (a @ a).dtype == dtype
-
-
-# ---- checkpoints -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Learnt:
-    """A stand-in for a program's configuration: `lr` is learnt from, `epochs` and `threads` are free."""
-
-    lr: float = 0.1
-    widths: tuple[int, ...] = (1, 2)
-    epochs: int = 3
-    threads: int = 0
-
-
-def checkpoint(directory: Path, first: bool = True, **settings) -> Checkpoint:
-    return Checkpoint(directory, Learnt(**settings), InnerConfig(), first=first, tensorboard=False)
-
-
-def trained(value: float):
-    """A model, its EMA and an optimiser that has taken one step."""
-    model, ema = nn.Linear(2, 2), nn.Linear(2, 2)
-    nn.init.constant_(ema.weight, value)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-    model(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    return model, ema, optimizer
-
-
-def test_a_checkpoint_gives_back_what_was_saved_and_drops_what_came_later(tmp_path: Path):
-    before = checkpoint(tmp_path)
-    assert before.resume() is None
-    model, ema, optimizer = trained(0.25)
-    before.record(50, loss=0.5)
-    before.save(60, model, ema, optimizer)
-    before.record(100, loss=0.4)
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 110, "lo')  # killed here
-    (tmp_path / ".state.pt.17.part").write_bytes(b"half")  # and here
-
-    state = checkpoint(tmp_path).resume()
-    assert state is not None
-    assert state["step"] == 60
-    for key, live in (("model", model), ("ema", ema)):
-        assert all(torch.equal(state[key][name], value) for name, value in live.state_dict().items())
-    moment = optimizer.state_dict()["state"][0]["exp_avg"]
-    assert torch.equal(state["optimizer"]["state"][0]["exp_avg"], moment)
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 50, "loss": 0.5}\n'
-    assert run.read_config(tmp_path)["train"]["widths"] == [1, 2]
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_a_run_that_never_saved_starts_afresh(tmp_path: Path):
-    checkpoint(tmp_path).resume()
-    checkpoint(tmp_path).record(50, loss=0.5)
-    assert checkpoint(tmp_path, lr=0.2).resume() is None
-    assert run.read_metrics(tmp_path) == []
-    assert run.read_config(tmp_path)["train"]["lr"] == 0.2
-
-
-def test_a_run_may_go_on_longer_but_not_learn_something_else(tmp_path: Path):
-    first = checkpoint(tmp_path)
-    first.resume()
-    first.save(10, *trained(1.0))
-    with pytest.raises(
-        ValueError, match=r"another run \(lr was 0.1, is 0.2; widths was \[1, 2\], is \[3\]\)"
-    ):
-        checkpoint(tmp_path, lr=0.2, widths=(3,)).resume()
-    assert run.read_config(tmp_path)["train"]["lr"] == 0.1  # untouched by the refusal
-    state = checkpoint(tmp_path, epochs=9, threads=4).resume()
-    assert state is not None
-    assert state["step"] == 10
-    assert run.read_config(tmp_path)["train"]["epochs"] == 9
-
-
-def test_only_the_first_rank_writes(tmp_path: Path):
-    second = checkpoint(tmp_path / "run", first=False)
-    assert second.resume() is None
-    second.record(50, loss=0.5)
-    second.save(50, *trained(1.0))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_line_of_metrics_is_whole_as_soon_as_it_is_recorded(tmp_path: Path):
-    recorder = checkpoint(tmp_path)
-    recorder.resume()
-    for step in (50, 100):
-        recorder.record(step, loss=1 / step)
-        last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
-        assert json.loads(last) == {"step": step, "loss": 1 / step}

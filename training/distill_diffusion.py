@@ -4,28 +4,30 @@
     python training/distill_diffusion.py --teacher runs/mine --data.name folder --data.root DIR --name fast
     torchrun --nproc-per-node 2 training/distill_diffusion.py --config ...  # the same curve on two ranks
 
-The student starts as the teacher and learns from the images to answer with the end of a path, not with the
-mean of all ends. It is sensitive: its loss does not tell good from bad. With a classifier it is measured as
-it goes, and the weights that drew best are kept.
+The student starts as the teacher, or as an earlier student with --start-from, and learns from the images to
+answer with the end of a path, not with the mean of all ends. It is sensitive: its loss does not tell good
+from bad. With a classifier it is measured as it goes, and the weights that drew best are kept.
 
 Run it again after a kill and it goes on from the last checkpoint, to the weights an unbroken run ends with.
+docs/training.md says what may change then.
 """
 
 import copy
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from genserve import data, run, train
+from genserve.checkpoint import Checkpoint
 from genserve.consistency import consistency_loss, lower_levels
 from genserve.diagnosis import sample_grid
 from genserve.diffusion import consistency
 from genserve.diffusion import run as sample
 from genserve.draw import fair_classes
+from genserve.files import digest
 from genserve.images import to_pixels
 from genserve.learner import DenoiserConfig, Feed, Learner, launch
 from genserve.measure import classifier, metrics
@@ -42,7 +44,8 @@ class TrainConfig(DenoiserConfig):
     """One training run; saved in config.json beside the weights.
 
     Args:
-        teacher: run directory of a diffusion model: its network, its weights to start from.
+        teacher: run directory of a diffusion model: its network, and its weights to start from where
+            start_from has none.
         p_mean, p_std: ln t ~ N(p_mean, p_std**2) are the noise levels t, up to the teacher's sigma_max.
         q: each stage divides the distance between the two levels of a pair by this.
         first_stage: 0 compares most images with no noise at all.
@@ -98,8 +101,14 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     student = run.load_denoiser(teacher).requires_grad_(True)
     if (model.shape, model.classes or dataset.classes) != (dataset.shape, dataset.classes):
         raise ValueError(f"teacher {config.teacher} knows {model.shape} {model.classes}, the data are others")
-    directory = Path(config.output) / config.name
-    checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
+    if config.classifier:
+        known = classifier.classifier_config(located(config.classifier))
+        if known.shape != dataset.shape or dataset.classes not in ((), known.classes):
+            theirs = f"{known.shape} {', '.join(known.classes)}"
+            raise ValueError(f"classifier {config.classifier} knows {theirs}, the data are others")
+    if config.few[0] > model.sigma_max:
+        raise ValueError(f"few must be at most the teacher's sigma_max {model.sigma_max:g}, got {config.few}")
+    checkpoint = Checkpoint(config, model, {"data": dataset}, inputs_of(config), first=ranks.first)
     learner = Learner(student, config, checkpoint, ranks, total)
     parallel = ranks.wrap(learner.model)
     target = copy.deepcopy(learner.model).requires_grad_(False)
@@ -109,7 +118,8 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
 
     learner.introduce(dataset)
     probe = Probe(config, model, *chooser) if chooser and ranks.first else None
-    best = learner.state["best"] if learner.state else torch.tensor(torch.inf)
+    kept = learner.state.get("kept")  # the weights that drew best, of which `best` is the distance
+    best = learner.state["best"] if kept else torch.tensor(torch.inf)
     for step in range(learner.start, total):
         whole, _ = feed.noised(step, config, no_class=len(model.classes))
         x_0, t, y, eps = map(ranks.mine, whole)
@@ -129,13 +139,20 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
                 checkpoint.record(done, **found)
             if found["frechet_distance"] < best:
                 best = torch.tensor(found["frechet_distance"])
-                run.write_weights(directory / "best.safetensors", learner.ema.state_dict())
+                kept = {name: value.clone() for name, value in learner.ema.state_dict().items()}
         picture = partial(sample_grid, learner.ema, model, device, config.few)
         slow = {f"target.{name}": value for name, value in target.state_dict().items()}
-        learner.record(step, values, picture, best=best, **slow)
+        learner.record(step, values, picture, kept, best=best, **slow)
     learner.bar.close()
-    if probe and (directory / "best.safetensors").is_file():
-        (directory / "best.safetensors").replace(directory / "weights.safetensors")
+
+
+def inputs_of(config: TrainConfig) -> dict[str, str]:
+    """Return digests of what the run depends on besides its images."""
+    inputs = {"teacher": digest(located(config.teacher) / "weights.safetensors")}
+    if config.classifier:
+        names = ("weights.safetensors", classifier.STATS_FILE)
+        inputs["classifier"] = digest(*(located(config.classifier) / name for name in names))
+    return inputs
 
 
 class Probe:

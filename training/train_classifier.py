@@ -4,7 +4,8 @@
     python training/train_classifier.py --config ... --epochs 1 --max-batches-per-epoch 100     # a quick look
 
 Beside the weights it writes train_features_stats.safetensors: the moments of the features of training and of
-held-out images, all that a Frechet distance needs. Run it again after a kill and it goes on where it was.
+held-out images, all that a Frechet distance needs. Run it again after a kill and it goes on where it was;
+docs/training.md says what may change then.
 """
 
 import copy
@@ -22,6 +23,7 @@ from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from genserve import data, train
+from genserve.checkpoint import Checkpoint, held
 from genserve.data import AugmentConfig, DataConfig
 from genserve.measure import metrics
 from genserve.measure.classifier import Classifier, ClassifierConfig, Whitening, features_of, write_stats
@@ -70,6 +72,7 @@ class TrainConfig:
     Args:
         name: the run is written to OUTPUT/NAME.
         output: where run directories are.
+        start_from: run directory of a classifier like this one: begin a new run with its weights.
         data: the images.
         net: the network.
         judge: it only measures; whatever chooses steps, levels or checkpoints refuses it.
@@ -94,6 +97,7 @@ class TrainConfig:
 
     name: str = "classifier"
     output: str = "runs"
+    start_from: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     net: NetConfig = field(default_factory=NetConfig)
     judge: bool = False
@@ -116,14 +120,7 @@ class TrainConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("precision", ("auto", "bf16", "fp32")), ("device", ("auto", "cpu", "cuda"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        for name in ("epochs", "batch_size", "lr"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        train.check(self)
 
 
 def warped(x: Tensor, warp: WarpConfig, generator: torch.Generator) -> Tensor:
@@ -157,6 +154,11 @@ def main(config: TrainConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = train.join_ranks(config.device).device
+    with held(Path(config.output) / config.name):
+        fit(config, device)
+
+
+def fit(config: TrainConfig, device: torch.device) -> None:
     dataset, held_out = data.load(config.data, "train"), data.load(config.data, "test")
     per_epoch = min(len(dataset) // config.batch_size, config.max_batches_per_epoch or len(dataset))
     if per_epoch < 1:
@@ -177,14 +179,8 @@ def main(config: TrainConfig) -> None:
         stem.learn(data.normalise(x_all[:5000]))
     ema = copy.deepcopy(classifier).eval().requires_grad_(False)
     optimizer = optimizer_of(classifier, config)
-    directory = Path(config.output) / config.name
-    checkpoint = train.Checkpoint(directory, config, model, first=True, tensorboard=config.tensorboard)
-    start = 0
-    if state := checkpoint.resume():
-        start = state["step"]
-        classifier.load_state_dict(state["model"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
+    checkpoint = Checkpoint(config, model, {"data": dataset, "held_out": held_out}, first=True)
+    start: int = checkpoint.resume(classifier, ema, optimizer, total).get("step", 0)
     autocast = train.precision_of(config.precision, device)
 
     def images(step: int) -> tuple[Tensor, Tensor]:
@@ -195,7 +191,8 @@ def main(config: TrainConfig) -> None:
         return (x if config.warp == WarpConfig() else warped(x, config.warp, rng)), y_all[picked]
 
     parameters = sum(p.numel() for p in classifier.parameters())
-    tqdm.write(f"{directory}: {len(dataset)} images {model.shape}, {parameters / 1e6:.2f} M parameters")
+    size = f"{len(dataset)} images {model.shape}, {parameters / 1e6:.2f} M parameters"
+    tqdm.write(f"{checkpoint.directory}: {size}")
     bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
     clock, losses = time.perf_counter(), torch.zeros((), device=device)
     for step in range(start, total):
@@ -229,7 +226,7 @@ def main(config: TrainConfig) -> None:
             bar.set_postfix_str(f"loss {mean_loss:.4f}, test accuracy {accuracy:.4f}")
     bar.close()
     features = [features_of(ema, x) for x in (dataset.x, held_out.x)]
-    write_stats(directory, *features, dataset.y, len(dataset.classes))
+    write_stats(checkpoint.directory, *features, dataset.y, len(dataset.classes))
 
 
 if __name__ == "__main__":

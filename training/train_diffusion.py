@@ -5,15 +5,16 @@
     torchrun --nproc-per-node 2 training/train_diffusion.py --config ...  # the same curve on two ranks
 
 Run it again after a kill and it goes on from the last checkpoint, to the weights an unbroken run ends with.
+docs/training.md says what may change then; --start-from begins a new run with the weights of another.
 """
 
 import sys
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 
 from genserve import data, run, train
+from genserve.checkpoint import Checkpoint
 from genserve.diagnosis import sample_grid
 from genserve.diffusion import denoising_loss
 from genserve.learner import DenoiserConfig, Feed, Learner, launch
@@ -35,6 +36,10 @@ class TrainConfig(DenoiserConfig):
     conditional: bool = True
     sigma_min: float = 0.002
     sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        train.check_levels(self.sigma_min, self.sigma_max)
 
 
 def main(config: TrainConfig) -> None:
@@ -58,8 +63,7 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
         net=asdict(config.net),
     )
     torch.manual_seed(config.seed)  # of the initial weights
-    directory = Path(config.output) / config.name
-    checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
+    checkpoint = Checkpoint(config, model, {"data": dataset}, first=ranks.first)
     learner = Learner(model.build(), config, checkpoint, ranks, feed.total)
     parallel = ranks.wrap(learner.model)
     autocast = train.precision_of(config.precision, device)

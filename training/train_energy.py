@@ -9,21 +9,23 @@ teacher, minutes are enough); `contrastive` is the classic one, which draws its 
 Langevin dynamics from a replay buffer, and takes hours.
 
 Run it again after a kill and it goes on from the last checkpoint, to the weights an unbroken run ends with.
+docs/training.md says what may change then; --start-from begins a new run with the weights of another.
 """
 
 import sys
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from genserve import data, run, train
+from genserve.checkpoint import Checkpoint
 from genserve.contrastive import ChainConfig, ReplayBuffer, contrastive_loss, walk
 from genserve.diagnosis import chain_grid, diagnostics, sample_grid, write_energies
 from genserve.diffusion import Model, denoising_loss, guided_model, level
 from genserve.energy import EnergyDenoiser
+from genserve.files import digest
 from genserve.learner import DenoiserConfig, Feed, Learner, launch, taught_by
 from genserve.places import located
 from genserve.unet import UNetConfig
@@ -70,6 +72,7 @@ class TrainConfig(DenoiserConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        train.check_levels(self.sigma_min, self.sigma_max)
         if self.recipe not in RECIPES:
             raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}")
         if self.teacher is not None and self.recipe != "score_matching":
@@ -121,19 +124,19 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     model = model_config(config, dataset)
     torch.manual_seed(config.seed)  # of the initial weights
     energy = model.build()
-    teacher = None
+    teacher, inputs = None, {}
     if config.teacher:
         teacher = taught_by(located(config.teacher), model)
+        inputs["teacher"] = digest(located(config.teacher) / "weights.safetensors")
         energy.residual.load_state_dict(teacher.state_dict())
-    directory = Path(config.output) / config.name
-    checkpoint = train.Checkpoint(directory, config, model, first=ranks.first, tensorboard=config.tensorboard)
+    checkpoint = Checkpoint(config, model, {"data": dataset}, inputs, first=ranks.first)
     learner = Learner(energy, config, checkpoint, ranks, feed.total)
     learner.introduce(dataset)
     RECIPES[config.recipe](config, model, learner, ranks, feed, teacher)
     learner.bar.close()
     if ranks.first:
         sigma = READ_SIGMA if config.recipe == "score_matching" else 1.0
-        write_energies(directory, learner.ema, sigma, len(model.classes), dataset)
+        write_energies(checkpoint.directory, learner.ema, sigma, len(model.classes), dataset)
 
 
 # ---- recipes -----------------------------------------------------------------------------------------------

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genserve import run
 from genserve.data import Chunks, normalise
+from genserve.files import parsing
 from genserve.measure.metrics import Moments, moments
 from genserve.unet import norm, zero
 
@@ -181,15 +181,25 @@ def classifier_config(directory: Path) -> ClassifierConfig:
         ValueError: it is of a format this version does not know, or of another family.
     """
     model = run.read_config(directory)["model"]
-    if model["family"] != "classifier":
-        raise ValueError(f"{directory} holds a model of family {model['family']!r}, not a classifier")
-    return ClassifierConfig(**model | {"shape": tuple(model["shape"]), "classes": tuple(model["classes"])})
+    if model.get("family") != "classifier":
+        raise ValueError(f"{directory} holds a model of family {model.get('family')!r}, not a classifier")
+    with parsing(directory / "config.json", "the configuration of a classifier"):
+        return ClassifierConfig(
+            **model | {"shape": tuple(model["shape"]), "classes": tuple(model["classes"])}
+        )
 
 
 def load_classifier(directory: Path) -> Classifier:
-    """Return a run's classifier, in eval mode and without gradients; raises as `classifier_config`."""
-    classifier = classifier_config(directory).build()
-    classifier.load_state_dict(safetensors.torch.load_file(directory / "weights.safetensors"))
+    """Return a run's classifier, in eval mode and without gradients.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as `classifier_config`, `run.read_weights` and
+            `run.load_weights`.
+    """
+    config, path = classifier_config(directory), directory / "weights.safetensors"
+    with parsing(directory / "config.json", "a classifier that this version can build"):
+        classifier = config.build()
+    run.load_weights(classifier, run.read_weights(path), path)
     return classifier.eval().requires_grad_(False)
 
 
@@ -223,13 +233,17 @@ def read_stats(directory: Path) -> Stats:
 
     Raises:
         FileNotFoundError: nothing yet.
+        ValueError: the file is torn or holds something else.
     """
     path = directory / STATS_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: training/train_classifier.py writes it at its end")
-    t = safetensors.torch.load_file(path)
-    train, test = (Moments(int(t[f"{k}.n"]), t[f"{k}.mean"], t[f"{k}.covariance"]) for k in ("train", "test"))
-    return Stats(train, test, t["class_counts"])
+    t = run.read_weights(path)
+    with parsing(path, "the moments of a classifier's features"):
+        train, test = (
+            Moments(int(t[f"{k}.n"]), t[f"{k}.mean"], t[f"{k}.covariance"]) for k in ("train", "test")
+        )
+        return Stats(train, test, t["class_counts"])
 
 
 def load_chooser(directory: Path) -> tuple[Classifier, Stats]:

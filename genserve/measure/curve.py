@@ -1,6 +1,5 @@
 """How good a model is at how many evaluations: a Frechet distance for each sampler and number of steps."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,10 @@ from genserve import run
 from genserve.data import Progress
 from genserve.draw import draw, fair_classes, served, setting
 from genserve.engine import Evaluate
-from genserve.export import served_model, spec_of, tuned_in
+from genserve.export import spec_of, tuned_in
+from genserve.files import parsing, read_json
 from genserve.forward import PRECISIONS
+from genserve.loading import served_model
 from genserve.measure import metrics
 from genserve.measure.classifier import features_of
 from genserve.measure.records import digest
@@ -94,8 +95,9 @@ class Curve:
             path: a JSON list of rows; those of other keys stay in it.
             settings: as `draw.setting` reads them, or HELD_OUT, real images in as many.
         """
-        kept: list[Row] = json.loads(path.read_text()) if path.is_file() else []
-        found = {row["setting"]: row for row in kept if self.key.items() <= row.items()}
+        kept: list[Row] = read_json(path, list) if path.is_file() else []
+        with parsing(path, "a list of measured settings"):
+            found = {row["setting"]: row for row in kept if self.key.items() <= row.items()}
         for text in settings:
             if text not in found:
                 measured = self._held_out() if text == HELD_OUT else self._drawn(text, progress)

@@ -1,6 +1,6 @@
 """What was measured: rows of numbers, tables of them, and lines of JSON that say with what they were made."""
 
-import hashlib
+import errno
 import json
 import os
 import statistics
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 import genserve
+from genserve import files
 
 
 class Column(NamedTuple):
@@ -103,7 +104,7 @@ def tables(rows: list[dict[str, Any]]) -> list[str]:
 
 def digest(path: Path) -> str:
     """Return the beginning of a file's SHA-256, as `export` names weights by it."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return files.digest(path)[:12]
 
 
 def classifier_of(role: str, directory: Path | None) -> dict[str, str | None]:
@@ -153,11 +154,15 @@ def append(path: Path, record: dict[str, Any]) -> None:
     """Add one line to a file of JSON lines; NaN is refused. A last line cut short by a kill stays alone.
 
     The line goes out in one write, so that lines of programs that append together do not mix.
+
+    Raises:
+        OSError: the disk is full, and so on, with the name of the file.
     """
     line = json.dumps(record, allow_nan=False).encode() + b"\n"
-    with path.open("a+b", buffering=0) as file:
+    with files.naming(path), path.open("a+b", buffering=0) as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else b"\n" + line
-        file.write(line)
+        if file.write(line) < len(line):  # the last room on a disk takes part of a line, without an error
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(file.fileno())

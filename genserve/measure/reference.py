@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genserve import data, run
 from genserve.data import Chunks, DataConfig, ImageSet, Progress
+from genserve.files import parsing
 from genserve.measure import metrics
 from genserve.measure.classifier import (
     ClassifierConfig,
@@ -208,9 +209,10 @@ class Reference:
         self.shape, self.classes = model.shape, model.classes
         self.classifier = load_classifier(directory).to(device)
         self.stats = read_stats(directory)
-        learnt = run.read_config(directory)["train"]["data"]
+        learnt = run.trained_with(directory, "data")
         elsewhere = {} if root is None else {"root": str(root)}
-        config = DataConfig(**learnt | elsewhere | {"download": False})
+        with parsing(directory / "config.json", "the configuration of a classifier"):
+            config = DataConfig(**learnt | elsewhere | {"download": False})
         self.name, self.root = config.name, located(config.root)
         config = replace(config, root=str(self.root))
         self.train: ImageSet | None = None

@@ -1,8 +1,9 @@
 """Images to be measured: of a file or folder, drawn from a run, or asked of a server."""
 
 import base64
-import io
+import logging
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from genserve import data
+from genserve import pictures
 from genserve.client import answers
-from genserve.data import DataConfig, Progress
+from genserve.data import Progress
 from genserve.draw import KEYS, draw, fair_classes, fields_of, served, setting
-from genserve.export import served_model, spec_of
+from genserve.export import spec_of
+from genserve.labels import NO_CLASS
+from genserve.listing import listed
+from genserve.loading import served_model
+
+log = logging.getLogger(__name__)
 
 SHARE = 16  # images a request
 
@@ -55,17 +60,12 @@ def shape_of(path: Path) -> tuple[int | None, int, int]:
     """Return (C, H, W) of the images of a file or folder; C is None in a folder, where it may be either.
 
     Raises:
-        FileNotFoundError: there is neither, or no image in the folder.
-        ValueError: as `read`.
+        FileNotFoundError, ValueError: as `read`.
     """
     if path.is_dir():
-        for file in _pictures(path):
-            with Image.open(file) as picture:
-                return None, picture.height, picture.width
-        raise FileNotFoundError(f"no image ({', '.join(sorted(data.SUFFIXES))}) in {path.resolve()}")
+        h, w, _ = pictures.read(listed(path).files[0]).shape
+        return None, h, w
     pixels = _array(path)
-    if pixels.ndim not in (3, 4):
-        raise ValueError(f"{path} must hold uint8 (N, H, W, C), it holds {pixels.dtype} {pixels.shape}")
     return pixels.shape[3] if pixels.ndim == 4 else 1, pixels.shape[1], pixels.shape[2]
 
 
@@ -73,36 +73,45 @@ def read(path: Path, shape: Sequence[int], classes: Sequence[str]) -> tuple[Tens
     """Return images (N, C, H, W) uint8 of a file or folder, and their classes where its folders name them.
 
     Raises:
-        FileNotFoundError: there is neither.
+        FileNotFoundError: there is neither, or no picture in the folder.
         ValueError: they are not images of this shape.
     """
     c, h, w = shape
     if path.is_dir():
-        for file in _pictures(path):
-            with Image.open(file) as picture:
-                if picture.size != (w, h):
-                    raise ValueError(f"{file} has {picture.width} x {picture.height} pixels, not {w} x {h}")
-        found = data.load(DataConfig(name="folder", root=str(path), channels=c), "train")
-        if not found.classes or not set(found.classes) <= set(classes):
-            return found.x, None
-        return found.x, torch.tensor([classes.index(name) for name in found.classes])[found.y]
+        listing = listed(path)
+        if listing.passed_over:
+            log.warning("%s: passed over %s", path, listing.passed_over)
+        x = torch.stack([_picture(file, shape) for file in listing.files])
+        if unknown := [name for name in listing.classes if name not in classes]:
+            log.warning("%s: no class of the classifier: %s; taken without classes", path, ", ".join(unknown))
+        if unknown or not listing.classes:
+            return x, None
+        return x, torch.tensor([classes.index(name) for name in listing.classes])[listing.labels]
     pixels = _array(path)
-    if pixels.dtype != np.uint8 or pixels.shape[1:] not in ((h, w, c), (h, w) if c == 1 else ()):
+    if pixels.shape[1:] != ((h, w) if pixels.ndim == 3 and c == 1 else (h, w, c)):
         raise ValueError(f"{path} must hold uint8 (N, {h}, {w}, {c}), it holds {pixels.dtype} {pixels.shape}")
     return torch.from_numpy(pixels).reshape(-1, h, w, c).permute(0, 3, 1, 2), None
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in data.SUFFIXES)
+def _picture(source: Path | bytes, shape: Sequence[int]) -> Tensor:
+    """Return a picture as (C, H, W) uint8."""
+    c, h, w = shape
+    return torch.from_numpy(pictures.read(source, c, (w, h))).permute(2, 0, 1)
 
 
 def _array(path: Path) -> np.ndarray[Any, Any]:
+    """Return the images of a .npy file, (N, H, W) or (N, H, W, C) uint8."""
     if not path.is_file():
         raise FileNotFoundError(f"--images: there is no file or folder {path}")
     try:
-        pixels: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        with path.open("rb") as file:
+            pixels = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no .npy file of images") from error
+    if not isinstance(pixels, np.ndarray):
+        raise ValueError(f"{path} holds several arrays, must be a .npy file of one")
+    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
+        raise ValueError(f"{path} must hold uint8 (N, H, W, C), it holds {pixels.dtype} {pixels.shape}")
     return pixels
 
 
@@ -165,9 +174,11 @@ def asked(address: str, plan: Plan, progress: Progress) -> Iterator[Images]:
     """Yield what a server draws, setting by setting, seed by seed: what its run would, but for rounding.
 
     Raises:
-        ValueError: as `answers`; or the model changed while it drew.
+        ValueError: as `answers`; or the model changed while it drew, or has no name for "no class".
     """
     model = described(address)
+    if plan.unconditional and NO_CLASS in model["classes"]:
+        raise ValueError(f"{address} has a class called {NO_CLASS}, so it cannot be asked for no class")
     wanted: dict[str, dict[str, Any]] = {text: fields(text, model["family"]) for text in plan.settings}
     wanted = wanted or {served(model): {}}  # the server knows best
     classes = plan.classes(model["classes"])
@@ -181,7 +192,8 @@ def asked(address: str, plan: Plan, progress: Progress) -> Iterator[Images]:
             said = list(answers(address, requests))
             if any(answer["settings"] != said[0]["settings"] for answer in said):
                 raise ValueError(f"{address} changed its model while it drew {text}")
-            x = torch.stack([_pixels(image["png"]) for answer in said for image in answer["images"]])
+            pngs = [base64.b64decode(image["png"]) for answer in said for image in answer["images"]]
+            x = torch.stack([_picture(png, model["shape"]) for png in pngs])
             yield Images(text, x, classes, {"seed": seed, "nfe": said[0]["nfe"]} | _speed(plan.n, clock))
 
 
@@ -191,13 +203,6 @@ def _share(
     """Return the fields of the request for images `start` to `start` + 15 of a seed."""
     stop = min(n, start + SHARE)
     request = {"format": "json", "num_samples": stop - start, "seed": seed, "first_index": start}
-    if classes is not None:
-        return request | {"label": classes[start:stop].tolist()}
-    return request | ({"label": "none"} if model_classes else {})
-
-
-def _pixels(png: str) -> Tensor:
-    """Return a base64 PNG as (C, H, W) uint8."""
-    with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
-        pixels = np.array(picture)
-    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+    if classes is not None:  # by name, which means one class to every server
+        return request | {"label": [model_classes[k] for k in classes[start:stop].tolist()]}
+    return request | ({"label": NO_CLASS} if model_classes else {})

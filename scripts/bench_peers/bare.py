@@ -18,8 +18,8 @@ import torch
 
 from genserve.diffusion import ddim, run
 from genserve.energy import denoised
-from genserve.export import load_model
 from genserve.forward import PRECISIONS
+from genserve.loading import load_model
 from genserve.noise import Streams
 from genserve.schedules import karras
 

@@ -275,7 +275,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_what_is_wrong_is_named(handler: Any, fields: dict[str, Any], named: str) -> None:
     (reply,) = ask(handler, fields)
     assert reply.status == 400, reply.body
-    error = json.loads(reply.body)["error"]
+    error = json.loads(reply.body)
     assert error["field"] == named
     assert error["message"]
     assert error["allowed"]
@@ -291,7 +291,7 @@ def test_an_energy_without_noise_levels_refuses_what_needs_them(classic: Any) ->
         ({"images": SEVEN, "sigma": 0.5}, "sigma"),
     ):
         (reply,) = ask(classic, fields)
-        assert (reply.status, json.loads(reply.body)["error"]["field"]) == (400, named)
+        assert (reply.status, json.loads(reply.body)["field"]) == (400, named)
 
 
 def test_a_picture_of_another_size_or_kind_is_refused_and_others_are_answered(handler: Any) -> None:
@@ -313,12 +313,52 @@ def test_a_picture_of_another_size_or_kind_is_refused_and_others_are_answered(ha
         {"images": SEVEN},
     )
     for reply, said in zip(refused, ("29 x 28", "too many pixels", "transparent"), strict=True):
-        error = json.loads(reply.body)["error"]
+        error = json.loads(reply.body)
         assert (reply.status, error["field"]) == (400, "images")
         assert said in error["message"]
         assert "28 x 28 pixels, gray" in error["allowed"]
     assert energies(good) == energies(mine)  # gray pictures with three channels are the same pictures
     assert energies(jpeg) == pytest.approx(energies(mine), rel=0.5)
+
+
+def test_a_failed_request_is_logged_without_the_client_s_pictures(
+    handler: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sampler = type(handler).sampler
+
+    def diverging(self: Any, request: Any, see: Any, notes: Any) -> Any:
+        x_0 = yield from sampler(self, request, see, notes)
+        return x_0 * float("nan")
+
+    monkeypatch.setattr(type(handler), "sampler", diverging)
+    (reply,) = ask(handler, {"task": "restore", "images": SEVEN, "mask": MASK, "seed": 13, "steps": 3})
+    assert reply.status == 500
+    assert json.loads(reply.body)["field"] == ""
+    assert "task=restore seed=13" in caplog.text
+    assert "'steps': 3" in caplog.text
+    for picture in (SEVEN, MASK):
+        assert picture[:12] not in caplog.text
+
+
+def test_null_beside_pictures_is_not_given(handler: Any) -> None:
+    nothing = {name: None for name in type(handler).Request.model_fields if name != "images"}
+    plain, with_nulls = ask(handler, {"images": SEVEN}, {"images": SEVEN, **nothing})
+    assert with_nulls.status == 200, with_nulls.body
+    assert with_nulls.body == plain.body
+
+
+@pytest.mark.parametrize("task", ["score", "refine", "restore", "explain"])
+def test_two_pictures_in_one_text_are_refused_in_json_and_read_in_a_form(handler: Any, task: str) -> None:
+    fields = {"task": task, "images": f"{SEVEN},{STATIC}"}
+    (refused,) = ask(handler, fields)
+    assert (refused.status, json.loads(refused.body)["field"]) == (400, "images")
+    assert SEVEN[:12].encode() not in refused.body
+    form = {name: value.encode() for name, value in fields.items()} | {"seed": b"1", "steps": b"1"}
+    if task in ("score", "explain"):
+        del form["seed"], form["steps"]
+    (taken,) = handler.replies([form], [{}])
+    assert taken.status == 200, taken.body
+    assert len(energies(taken)) == 2
 
 
 def test_describe_says_how_it_is_read_and_walked_on(handler: Any) -> None:

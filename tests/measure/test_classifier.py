@@ -1,5 +1,6 @@
 """The classifier, and the one we ship."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from genserve.measure.classifier import (
     read_stats,
     write_stats,
 )
+from genserve.measure.reference import Reference
 
 SHIPPED = Path(__file__).parents[2] / "weights" / "classifier-mnist"
 
@@ -116,3 +118,31 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
     run.write_json(tmp_path / "config.json", {"format": 1, "model": {"family": "diffusion"}})
     with pytest.raises(ValueError, match="'diffusion', not a classifier"):
         load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", '{"format": 1, "model": {"family": "classifier"'),
+        ("config.json", '{"format": 1, "model": {"family": "classifier"}}'),
+        (
+            "config.json",
+            '{"format": 1, "model": {"family": "classifier", "shape": 3, "classes": [], "net": {}}}',
+        ),
+        ("weights.safetensors", "no tensors"),
+        ("train_features_stats.safetensors", "no tensors"),
+    ],
+)
+def test_a_classifier_with_a_broken_file_is_refused_in_one_sentence(
+    tmp_path: Path, file: str, content: str
+) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "judge")
+    (tmp_path / "judge" / file).write_text(content)
+    with pytest.raises(ValueError, match=rf"judge/{file} [^\n]*$"):
+        Reference(tmp_path / "judge", None, torch.device("cpu"))
+
+
+def test_moments_that_are_not_there_are_named(tmp_path: Path) -> None:
+    run.write_weights(tmp_path / "train_features_stats.safetensors", {"train.n": torch.tensor(3)})
+    with pytest.raises(ValueError, match=r"train_features_stats\.safetensors is not the moments .*: no "):
+        read_stats(tmp_path)

@@ -21,6 +21,18 @@ def test_a_line_is_added_behind_whole_and_torn_ones(tmp_path: Path) -> None:
     assert json.loads(path.read_text().splitlines()[-1]) == {"c": 3}
 
 
+def test_a_line_that_a_full_disk_cuts_short_is_an_error_that_names_the_file(
+    tmp_path: Path, full_disk
+) -> None:
+    """The system writes what there is room for and calls that a success."""
+    path = tmp_path / "evaluations.jsonl"
+    records.append(path, {"a": 1})
+    with full_disk(20), pytest.raises(OSError, match=r"No space left on device: .*evaluations\.jsonl"):
+        records.append(path, {"a line": "that is longer than there is room for"})
+    records.append(path, {"b": 2})
+    assert [path.read_text().splitlines()[k] for k in (0, -1)] == ['{"a": 1}', '{"b": 2}']
+
+
 def test_the_revision_is_that_of_the_file_and_says_what_else_changed(tmp_path: Path) -> None:
     def git(*words: str) -> str:
         who = ["-c", "user.name=a", "-c", "user.email=a@b.invalid", "-c", "commit.gpgsign=false"]

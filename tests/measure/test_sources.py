@@ -14,9 +14,12 @@ from loading import energy_handler
 from PIL import Image
 from real_server import ROOT
 
+from genserve.api_diffusion import DiffusionRequest
+from genserve.export import Spec
+from genserve.fields import parse
 from genserve.measure import sources
 from genserve.measure.reference import quiet
-from genserve.measure.sources import Plan, asked, drawn, fields, served, shape_of
+from genserve.measure.sources import Plan, asked, drawn, fields, read, served, shape_of
 
 
 def plan(**more: Any) -> Plan:
@@ -48,7 +51,7 @@ class Server:
         first, labels = request.get("first_index", 0), request.get("label")
         images = []
         for k in range(request["num_samples"]):
-            label = labels[k] if isinstance(labels, list) else 9
+            label = self.said["classes"].index(labels[k]) if isinstance(labels, list) else 9
             buffer = io.BytesIO()
             Image.new("RGB", (4, 4), (request["seed"], first + k, label)).save(buffer, "PNG")
             images.append({"index": first + k, "png": base64.b64encode(buffer.getvalue()).decode()})
@@ -131,15 +134,74 @@ def test_the_shape_is_read_off_the_first_image(tmp_path: Path) -> None:
     np.save(tmp_path / "gray.npy", np.zeros((5, 4, 6), np.uint8))
     np.save(tmp_path / "colour.npy", np.zeros((5, 4, 6, 3), np.uint8))
     (tmp_path / "folder/cat").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="no image"):
+    with pytest.raises(FileNotFoundError, match="no picture"):
         shape_of(tmp_path / "folder")
     Image.new("RGB", (6, 4)).save(tmp_path / "folder/cat/1.png")
     assert shape_of(tmp_path / "gray.npy") == (1, 4, 6)
     assert shape_of(tmp_path / "colour.npy") == (3, 4, 6)
     assert shape_of(tmp_path / "folder") == (None, 4, 6)
-    np.save(tmp_path / "flat.npy", np.zeros(5, np.uint8))
-    with pytest.raises(ValueError, match="must hold uint8"):
-        shape_of(tmp_path / "flat.npy")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(96, np.uint8), r"must hold uint8 \(N, H, W, C\), it holds uint8 \(96,\)"),
+        (
+            np.zeros((2, 4, 4, 3), np.float32),
+            r"must hold uint8 \(N, H, W, C\), it holds float32 \(2, 4, 4, 3\)",
+        ),
+        (np.zeros((2, 4, 4), np.uint8), r"must hold uint8 \(N, 4, 4, 3\), it holds uint8 \(2, 4, 4\)"),
+        ([np.zeros((2, 4, 4, 3), np.uint8)], "holds several arrays, must be a .npy file of one"),
+        (b"PK\3\4 and no more", "is no .npy file of images"),
+        (b"", "is no .npy file of images"),
+    ],
+)
+def test_a_file_of_anything_else_is_refused_by_name(tmp_path: Path, array: Any, message: str) -> None:
+    file = tmp_path / "x.npy"
+    with file.open("wb") as opened:
+        if isinstance(array, bytes):
+            opened.write(array)
+        elif isinstance(array, list):
+            np.savez(opened, *array)
+        else:
+            np.save(opened, array)
+    with pytest.raises(ValueError, match=rf"x\.npy {message}"):
+        read(file, (3, 4, 4), ())
+
+
+def test_a_folder_s_classes_count_where_all_are_the_classifier_s(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for k, name in enumerate(("2", "10")):
+        (tmp_path / name).mkdir()
+        Image.new("L", (4, 4), k).save(tmp_path / name / "0.png")
+    (tmp_path / "settings.json").write_text("{}")
+    x, y = read(tmp_path, (1, 4, 4), ("10", "7", "2"))
+    assert (x[:, 0, 0, 0].tolist(), y.tolist()) == ([0, 1], [2, 0])  # type: ignore[union-attr]
+    assert read(tmp_path, (1, 4, 4), ("2", "cat"))[1] is None
+    assert caplog.messages[1:] == [
+        caplog.messages[0],
+        f"{tmp_path}: no class of the classifier: 10; taken without classes",
+    ]
+    assert caplog.messages[0] == f"{tmp_path}: passed over 1 without a picture's ending (settings.json)"
+
+
+@pytest.mark.parametrize(
+    "classes", [("1", "2", "10"), ("2", "1", "0"), ("cat", "2", "0"), ("none", "1", "b")]
+)
+def test_a_server_is_asked_by_names_that_mean_the_classes(classes: tuple[str, ...]) -> None:
+    wanted = torch.tensor([0, 1, 2, 2, 1])
+    spec = Spec(
+        name="x", family="diffusion", shape=(1, 4, 4), classes=classes, sigma_min=0.01, sigma_max=80.0
+    )
+    request = sources._share(5, 0, 3, wanted, classes)
+    assert parse(DiffusionRequest, request, text=False).resolved(spec).label == wanted.tolist()
+
+
+def test_a_class_called_none_cannot_be_left_out(server: Server) -> None:
+    server.said["classes"] = ["none", "dog"]
+    with pytest.raises(ValueError, match="has a class called none, so it cannot be asked for no class"):
+        list(asked("there", plan(unconditional=True), sources_quiet))
 
 
 def test_a_run_draws_the_bytes_that_a_server_sends(tmp_path: Path) -> None:

@@ -33,13 +33,10 @@ def test_rates_count_the_whole_seconds_of_the_window(bench: ModuleType) -> None:
             "response_times": {"50": 3, "900": 1}, "num_reqs_per_sec": {str(first + 1): 3, str(first + 2): 1},
         },
     ]  # fmt: skip
-    clients = subprocess.Popen(
-        [sys.executable, "-c", f"print({json.dumps(told)!r})"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    figures = bench.finished(clients, 2)
+    command = [sys.executable, "-c", f"print({json.dumps(told)!r})"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with program.background(command, text=True, **pipes) as clients:
+        figures = bench.finished(clients, 2)
     assert figures["images_per_s"] == (2 * 4 + 2 * 4 + 3) / 2
     assert figures["requests_per_s"] == (2 + 2 + 3) / 2
     assert (figures["failures"], figures["p50"], figures["p99"]) == (1, 100, 900)

@@ -34,6 +34,14 @@ def test_an_archive_that_is_up_to_date_is_left_alone(archive: Path) -> None:
     assert archive.stat().st_mtime_ns == before
 
 
+def test_it_carries_what_its_handler_imports_and_nothing_of_training(archive: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        modules = {name for name in opened.namelist() if name.startswith("genserve/")}
+    assert modules >= {"genserve/__init__.py", "genserve/torchserve.py", "genserve/api_diffusion.py"}
+    others = {"api_energy", "data", "diagnosis", "draw", "learner", "measure", "train", "walks"}
+    assert not {name for name in modules if name.split("/")[1].removesuffix(".py") in others}
+
+
 def test_its_handler_imports_from_the_archive_alone(archive: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path)
@@ -58,6 +66,7 @@ def test_its_handler_imports_from_the_archive_alone(archive: Path, tmp_path: Pat
         (None, "x", "it has no config.json and no weights.safetensors"),
         ("{}", "x", "names no family"),
         ('{"model": {"family": "gan"}}', "x", "there are handlers for diffusion"),
+        ('{"format": 1, "model": {"family": "diffusion"}}', "x", "config.json is not the configuration of a"),
         ("{}", "a b", "--name must be letters"),
     ],
 )
@@ -69,3 +78,9 @@ def test_what_is_no_run_is_one_sentence(tmp_path: Path, config: str | None, name
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_version_that_no_address_and_no_label_takes_is_refused(tmp_path: Path) -> None:
+    done = build(tmp_path / "store", "--version", "1,0")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "--version must be letters" in done.stderr

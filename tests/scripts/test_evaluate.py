@@ -290,11 +290,10 @@ def test_without_the_data_the_shipped_moments_give_the_distance(capsys: pytest.C
         (["--images", "nowhere.npy"], "there is no file or folder nowhere.npy"),
         (["--images", "wrong.npy"], "must hold uint8 (N, 8, 8, 1), it holds uint8 (9, 7, 8, 1)"),
         (["--images", "text.npy"], "text.npy is no .npy file of images"),
-        (["--images", "grid"], "2.png has 18 x 8 pixels, not 8 x 8"),
-        (
-            ["--settings", "heun:9", "euler:10"],
-            "setting 'euler:10': sampler: this model is not",
-        ),
+        (["--images", "grid"], "grid/2.png: 18 x 8 pixels, not 8 x 8"),
+        (["--images", "empty"], "empty/1.png: an empty file"),
+        (["--images", "mixed"], "mixed has 1 picture beside class folders (1.png) and 1 in them (a/2.png)"),
+        (["--settings", "heun:9", "euler:10"], "setting 'euler:10': sampler: this model is not"),
         (["--settings", "heun:9", "heun:9"], "settings must differ, got heun:9 heun:9"),
         (["--images", "grid", "--repeats", "2"], "neither settings nor repeats would draw them again"),
         (["--images", "grid", "--server", "http://127.0.0.1:1"], "images or server, not both"),
@@ -315,9 +314,11 @@ def test_what_is_wrong_is_said(classifier: Path, diffusion: Path, flags: list[st
     np.save("wrong.npy", np.zeros((9, 7, 8, 1), np.uint8))
     np.savez("wide.npz", mu=np.zeros(2048, np.float32), sigma=np.zeros((2048, 2048), np.float32))
     Path("text.npy").write_text("no array")
-    Path("grid").mkdir()
-    for name, width in (("1", 8), ("2", 18)):
-        Image.new("L", (width, 8)).save(f"grid/{name}.png")
+    for folder in ("grid", "empty", "mixed/a"):
+        Path(folder).mkdir(parents=True)
+    Path("empty/1.png").touch()
+    for file, width in (("mixed/1", 8), ("mixed/a/2", 8), ("grid/1", 8), ("grid/2", 18)):
+        Image.new("L", (width, 8)).save(f"{file}.png")
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
         evaluate("--run", diffusion, "--classifier", classifier, *flags)
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from program import imported
+from program import background, imported
 from real_server import ROOT
 
 from genserve import run
@@ -69,7 +70,7 @@ def test_each_picture_is_there_once_and_is_another(tiny: Path, tmp_path: Path):
 def test_a_killed_run_goes_on_to_the_same_bytes(tiny: Path, tmp_path: Path, more: tuple[object, ...]):
     flags = ["--run", tiny, "--num-images", 160, "--steps", 40, *more]
     killed = tmp_path / "killed"
-    with subprocess.Popen(
+    with background(
         [sys.executable, *command(*flags, "--output-dir", killed, "--seed", 5)], stderr=subprocess.DEVNULL
     ) as process:
         while not (killed.is_dir() and len(list(killed.glob("*0*"))) > 1):
@@ -95,6 +96,42 @@ def test_a_hole_anywhere_is_filled_and_more_pictures_are_added(tiny: Path, tmp_p
         (tmp_path / "part" / f"{k:05}.png").unlink()
     assert generate(tmp_path / "part", *common, "--num-images", 45) == whole
     assert Image.open(io.BytesIO(whole["00045.png"])).mode == "RGB"
+
+
+@pytest.mark.parametrize("more", [(), ("--shards", 9)], ids=["files", "shards"])
+def test_a_file_that_is_cut_short_is_drawn_again(
+    tiny: Path, tmp_path: Path, more: tuple[object, ...], caplog: pytest.LogCaptureFixture
+):
+    flags = ["--run", tiny, "--steps", 2, "--num-images", 20, *more]
+    drawn = generate(tmp_path, *flags)
+    first, second, *_ = sorted(drawn.keys() - {"settings.json"})
+    (tmp_path / first).write_bytes(b"")
+    (tmp_path / second).write_bytes(drawn[second][:-20])
+    assert generate(tmp_path, *flags) == drawn
+    assert f"2 files are cut short and are drawn again ({first})" in caplog.messages
+
+
+@pytest.mark.parametrize("data", [b"", b"a picture of another program"])
+def test_a_folder_of_another_program_s_pictures_is_refused_and_left_alone(
+    tiny: Path, tmp_path: Path, data: bytes
+):
+    (tmp_path / "00002.png").write_bytes(data)
+    with pytest.raises(ValueError, match=r"has 00002\.png and no settings\.json"):
+        generate(tmp_path, "--run", tiny, "--steps", 2, "--num-images", 3)
+    assert files(tmp_path) == {"00002.png": data}
+
+
+def test_a_complete_folder_is_another_model_s_too(tiny: Path, tmp_path: Path):
+    flags = ["--num-images", 5, "--steps", 2, "--seed", 1]
+    before = generate(tmp_path / "out", "--run", tiny, *flags)
+    assert generate(tmp_path / "out", "--run", tiny, *flags) == before
+    other = tmp_path / tiny.name
+    shutil.copytree(tiny, other)
+    weights = run.read_weights(other / "weights.safetensors")
+    run.write_weights(other / "weights.safetensors", {name: value + 1e-3 for name, value in weights.items()})
+    with pytest.raises(ValueError, match=r"drawn otherwise \(weights was "):
+        generate(tmp_path / "out", "--run", other, *flags)
+    assert files(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("more", [(), ("--shards", 9)], ids=["files", "shards"])

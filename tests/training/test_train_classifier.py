@@ -9,7 +9,8 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from genserve import data, train
+from genserve import data
+from genserve.checkpoint import Checkpoint
 from genserve.data import DataConfig
 from genserve.measure.classifier import Classifier, load_classifier
 
@@ -49,15 +50,15 @@ def fit(output: Path, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
 def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unbroken, save = fit(tmp_path / "unbroken", settings), train.Checkpoint.save
+    unbroken, save = fit(tmp_path / "unbroken", settings), Checkpoint.save
 
-    def killed(self: train.Checkpoint, step: int, *models: object) -> None:
+    def killed(self: Checkpoint, step: int, *models: object) -> None:
         if step == 20:
             raise KeyboardInterrupt
         save(self, step, *models)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train.Checkpoint, "save", killed)
+        patched.setattr(Checkpoint, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "killed", settings)
     resumed = fit(tmp_path / "killed", settings)

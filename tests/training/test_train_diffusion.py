@@ -131,13 +131,14 @@ def test_photographs_in_a_folder_are_learnt_in_the_size_and_channels_asked_for(t
         down, across = divmod(k, 12)
         tile = sheet.crop((32 * across, 32 * down, 32 * across + 32, 32 * down + 32))
         tile.save(tmp_path / f"airplanes/{k:02}.png")
+    (tmp_path / "airplanes/._00.png").write_bytes(b"of the Finder")
     folder = {"name": "folder", "root": str(tmp_path / "airplanes")}
     net = {"patch": 2, "channels": [16, 32], "attention": [8], "heads": 2}
     few = {"net": net, "batch_size": 32, "epochs": 20, "warmup": 5, "p_mean": 0.0}
     colour = start(tmp_path, "colour", data=folder, **few)
     gray = start(tmp_path, "gray", data=folder | {"size": 16, "channels": 1}, **few)
     for name, process, shape in (("colour", colour, (3, 32, 32)), ("gray", gray, (1, 16, 16))):
-        program.finish(process)
+        assert program.finish(process).count("passed over 1 hidden (._00.png)") == 1
         model = run.model_config(tmp_path / "runs" / name)
         assert (model.shape, model.classes) == (shape, ())
         records = run.read_metrics(tmp_path / "runs" / name)

@@ -12,7 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from genserve import run, train
+from genserve import run
+from genserve.checkpoint import Checkpoint
 from genserve.data import DataConfig, load, normalise
 from genserve.energy import EnergyDenoiser
 
@@ -80,15 +81,15 @@ def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
     recipe: str, fit: Any, unbroken: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Exactly, the chains in the buffer too."""
-    save = train.Checkpoint.save
+    save = Checkpoint.save
 
-    def killed(self: train.Checkpoint, step: int, *models: Any, **more: Any) -> None:
+    def killed(self: Checkpoint, step: int, *models: Any, **more: Any) -> None:
         if step == 50:
             raise KeyboardInterrupt
         save(self, step, *models, **more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train.Checkpoint, "save", killed)
+        patched.setattr(Checkpoint, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path, recipe)
     resumed, (directory, whole) = fit(tmp_path, recipe), unbroken(recipe)

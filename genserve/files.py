@@ -1,0 +1,113 @@
+"""Write files as a whole or not at all, and name the file in every error.
+
+Every write goes to a neighbour first and is renamed into place: a reader sees the old file or the new one.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a file in the system's errors, which do not always have one: a full disk has none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+@contextmanager
+def parsing(path: Path, what: str) -> Iterator[None]:
+    """Name a file in errors of what is made from its contents.
+
+    Args:
+        what: the file should be, with its article.
+
+    Raises:
+        ValueError: in place of whatever a wrong value led to.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        detail = f"no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} is not {what}: {detail}") from error
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` once everything is written; else the old file stays.
+
+    Raises:
+        OSError: the disk is full, the folder read-only, and so on, with the name of the file.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with naming(path):
+        try:
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing; raises as `atomic`."""
+    with atomic(path) as file:
+        file.write(data)
+
+
+def update(path: Path, data: bytes) -> None:
+    """Write a file unless it holds these bytes already; raises as `atomic`."""
+    with naming(path):
+        if path.is_file() and path.read_bytes() == data:
+            return
+    write_atomic(path, data)
+
+
+def as_json(value: Any) -> bytes:
+    """Return JSON that a person can read; NaN is refused."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that a person can read; NaN is refused; raises as `atomic`."""
+    write_atomic(path, as_json(value))
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Return the object, or what else is expected, that a JSON file holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds another kind of value, or is torn.
+    """
+    with naming(path):
+        data = path.read_bytes()
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not whole JSON: {error}") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"{path} must hold a JSON {kind.__name__}, it holds {type(value).__name__}")
+    return value
+
+
+def digest(*paths: Path) -> str:
+    """Return the SHA-256 of files, one after the other, in hexadecimal.
+
+    Raises:
+        OSError: one is missing or cannot be read.
+    """
+    total = hashlib.sha256()
+    for path in paths:
+        with naming(path), path.open("rb") as file:
+            while part := file.read(2**20):
+                total.update(part)
+    return total.hexdigest()

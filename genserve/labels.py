@@ -1,0 +1,26 @@
+"""Classes by name and by number: in which order folders of pictures come, and which class a label means."""
+
+from collections.abc import Iterable, Sequence
+
+NO_CLASS = "none"  # the label that asks a model for no class
+
+
+def numbered(names: Iterable[str]) -> bool:
+    """Return whether every name is a whole number in decimal digits, as those of MNIST are."""
+    return all(name.isascii() and name.isdecimal() for name in names)
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return class names in the order that numbers the classes: as text, whole numbers by their value."""
+    by_text = sorted(names)
+    return tuple(sorted(by_text, key=int)) if numbered(by_text) else tuple(by_text)
+
+
+def class_of(label: int | str, classes: Sequence[str]) -> int | None:
+    """Return the index of the class that a label means, or None; 2 and "2" mean the same.
+
+    A name comes first. An index is a label, too, but not where all names are whole numbers: there 0 would be
+    the class "1" of "1" to "10", and 1 the class "2".
+    """
+    by_index = {} if numbered(classes) else {str(k): k for k in range(len(classes))}
+    return (by_index | {name: k for k, name in enumerate(classes)}).get(str(label))

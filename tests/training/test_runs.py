@@ -1,0 +1,311 @@
+"""A run is what it was, for every training program: other data, other teachers and full disks are refused."""
+
+import runpy
+import shutil
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from genserve import run, train
+from genserve.checkpoint import held
+from genserve.data import DataConfig
+from genserve.measure.classifier import load_classifier
+
+ROOT = Path(__file__).parents[2]
+NET = {"patch": 1, "channels": (8, 16), "attention": (), "heads": 1, "blocks": 1}
+COMMON = {"batch_size": 4, "epochs": 1, "warmup": 1, "precision": "fp32", "device": "cpu"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "train_diffusion": {"net": NET},
+    "train_energy": {"net": NET},
+    "distill_diffusion": {"few": (20.0, 1.0), "probe_every": 1},
+    "train_classifier": {"net": {"patch": 1, "channels": (8,), "n_features": 4}},
+}
+PROGRAMS = {name: runpy.run_path(str(ROOT / f"training/{name}.py")) for name in SETTINGS}
+
+
+def config_of(name: str, output: Path, pictures: Path | str, **more: Any) -> Any:
+    """Return the configuration of a program that learns from a folder of pictures."""
+    kind = PROGRAMS[name]["TrainConfig"]
+    settings = COMMON | SETTINGS[name] | {"name": name, "output": str(output)} | more
+    if "net" in settings:
+        net = next(field for field in fields(kind) if field.name == "net").default_factory
+        settings["net"] = net(**settings["net"])
+    return kind(data=DataConfig(name="folder", root=str(pictures)), **settings)
+
+
+def fit(name: str, output: Path, pictures: Path | str, **more: Any) -> Path:
+    """Run a program in this process; return its run directory."""
+    PROGRAMS[name]["main"](config_of(name, output, pictures, **more))
+    return output / name
+
+
+def draw(folder: Path, n: int, low: int, high: int, seed: int = 0) -> None:
+    """Write n pictures of 8 x 8 pixels between two grays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([seed, low])
+    for k in range(n):
+        pixels = rng.integers(low, high, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{low:03}-{seed}-{k}.png")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of eight dark pictures of two classes, and of four held-out ones."""
+    for part, n in (("train", 4), ("test", 2)):
+        draw(tmp_path / "pictures" / part / "a", n, 0, 60)
+        draw(tmp_path / "pictures" / part / "b", n, 60, 120)
+    return tmp_path / "pictures"
+
+
+def state_of(directory: Path) -> dict[str, tuple[int, bytes]]:
+    """Return what a refusal must leave as it is."""
+    files = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in directory.iterdir()}
+    return files | {"": (directory.stat().st_mtime_ns, b"")}
+
+
+def more_pictures(folder: Path) -> None:
+    draw(folder / "train/a", 3, 200, 255)
+
+
+def another_class(folder: Path) -> None:
+    draw(folder / "train/c", 3, 200, 255)
+
+
+def renamed_class(folder: Path) -> None:
+    for part in ("train", "test"):
+        (folder / part / "b").rename(folder / part / "dark")
+
+
+def other_pixels(folder: Path) -> None:
+    """Turn one picture upside down: number, mean and std stay."""
+    path = next((folder / "train/a").iterdir())
+    with Image.open(path) as picture:
+        turned = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    turned.save(path)
+
+
+def swapped_labels(folder: Path) -> None:
+    """Exchange the pictures of the classes."""
+    (folder / "train/a").rename(folder / "train/c")
+    (folder / "train/b").rename(folder / "train/a")
+    (folder / "train/c").rename(folder / "train/b")
+
+
+@pytest.mark.parametrize("name", ["train_diffusion", "train_energy", "train_classifier"])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (more_pictures, "data had 8 images, have 11"),
+        (another_class, "classes were a, b, are a, b, c"),
+        (renamed_class, "classes were a, b, are a, dark"),
+        (other_pixels, "data have other pictures or labels"),
+        (swapped_labels, "data have other pictures or labels"),
+    ],
+)
+def test_a_finished_run_is_not_rewritten_from_other_data(
+    name: str, change: Callable[[Path], None], named: str, pictures: Path, tmp_path: Path
+):
+    directory = fit(name, tmp_path, pictures)
+    before = state_of(directory)
+    change(pictures)
+    with pytest.raises(
+        ValueError, match=rf"{name} holds another run \([^\n]*{named}[^\n]*\): give"
+    ) as refusal:
+        fit(name, tmp_path, pictures, epochs=2)
+    assert "\n" not in str(refusal.value)
+    assert state_of(directory) == before
+    run.read_config(directory)
+
+
+@pytest.mark.parametrize("name", ["train_diffusion", "train_energy", "train_classifier"])
+def test_data_may_lie_elsewhere(name: str, pictures: Path, tmp_path: Path):
+    directory = fit(name, tmp_path, pictures)
+    weights = (directory / "weights.safetensors").read_bytes()
+    fit(name, tmp_path, f"{pictures}/")
+    pictures.rename(tmp_path / "moved")
+    fit(name, tmp_path, tmp_path / "moved")
+    assert (directory / "weights.safetensors").read_bytes() == weights
+    assert run.read_config(directory)["train"]["data"]["root"] == str(tmp_path / "moved")
+
+
+def test_a_classifiers_held_out_images_are_part_of_the_run(pictures: Path, tmp_path: Path):
+    directory = fit("train_classifier", tmp_path, pictures)
+    before = state_of(directory)
+    draw(pictures / "test/b", 1, 200, 255)
+    with pytest.raises(ValueError, match=r"held-out data had 4 images, have 5"):
+        fit("train_classifier", tmp_path, pictures)
+    assert state_of(directory) == before
+
+
+def rewritten(directory: Path, file: str = "weights.safetensors") -> None:
+    """Change the first number of a file of tensors a little."""
+    tensors = run.read_weights(directory / file)
+    name = next(name for name, value in tensors.items() if value.is_floating_point())
+    run.write_weights(directory / file, tensors | {name: tensors[name] + 0.001})
+
+
+def test_what_else_a_run_depends_on_may_move_but_not_change(pictures: Path, tmp_path: Path):
+    """The teacher of an energy and of a distilled model, and the classifier that chooses its weights."""
+    teacher = fit("train_diffusion", tmp_path, pictures)
+    judge = fit("train_classifier", tmp_path, pictures)
+    inputs = {"teacher": str(teacher), "classifier": str(judge)}
+    energy = fit("train_energy", tmp_path, pictures, teacher=str(teacher))
+    student = fit("distill_diffusion", tmp_path, pictures, **inputs)
+    moved = {name: str(shutil.copytree(place, f"{place}-moved")) for name, place in inputs.items()}
+    fit("train_energy", tmp_path, pictures, teacher=moved["teacher"])
+    fit("distill_diffusion", tmp_path, pictures, **moved)
+    before = state_of(energy), state_of(student)
+    rewritten(Path(moved["teacher"]))
+    with pytest.raises(ValueError, match=r"another run \(teacher has other contents\)"):
+        fit("train_energy", tmp_path, pictures, teacher=moved["teacher"])
+    with pytest.raises(ValueError, match=r"another run \(teacher has other contents\)"):
+        fit("distill_diffusion", tmp_path, pictures, **inputs | {"teacher": moved["teacher"]})
+    for file in ("weights.safetensors", "train_features_stats.safetensors"):
+        rewritten(Path(moved["classifier"]), file)
+        with pytest.raises(ValueError, match=r"another run \(classifier has other contents\)"):
+            fit("distill_diffusion", tmp_path, pictures, **inputs | {"classifier": moved["classifier"]})
+    assert (state_of(energy), state_of(student)) == before
+
+
+def test_every_program_can_start_from_the_weights_of_its_kind(pictures: Path, tmp_path: Path):
+    """After one step at a rate of almost 0 the weights are those that the run started from."""
+    teacher, judge = (fit(name, tmp_path, pictures) for name in ("train_diffusion", "train_classifier"))
+    student = fit("distill_diffusion", tmp_path, pictures, teacher=str(teacher))
+    assert (student / "weights.safetensors").read_bytes() != (teacher / "weights.safetensors").read_bytes()
+    still: dict[str, Any] = {"lr": 1e-12, "max_batches_per_epoch": 1}
+    for name in SETTINGS:
+        more = {"teacher": str(teacher)} if name == "distill_diffusion" else {}
+        start = fit(name, tmp_path, pictures, **more)
+        new = fit(name, tmp_path / "new", pictures, start_from=str(start), **still, **more)
+        old = run.read_weights(start / "weights.safetensors")
+        for key, value in run.read_weights(new / "weights.safetensors").items():
+            torch.testing.assert_close(value, old[key], rtol=0, atol=1e-6)
+        other = str(judge if name != "train_classifier" else teacher)
+        with pytest.raises(ValueError, match=r"^start_from .* has family "):
+            fit(name, tmp_path / "other", pictures, start_from=other, **more)
+        assert not (tmp_path / "other" / name).exists()
+    assert load_classifier(tmp_path / "new/train_classifier").shape == (1, 8, 8)
+
+
+def test_a_shipped_run_is_not_overwritten(pictures: Path, tmp_path: Path):
+    shutil.copytree(ROOT / "weights/diffusion-mnist", tmp_path / "train_diffusion")
+    before = state_of(tmp_path / "train_diffusion")
+    with pytest.raises(ValueError, match=r"weights and no state\.pt"):
+        fit("train_diffusion", tmp_path, pictures)
+    assert state_of(tmp_path / "train_diffusion") == before
+
+
+@pytest.mark.parametrize("name", ["train_diffusion", "train_classifier"])
+def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_when_there_is_room(
+    name: str,
+    pictures: Path,
+    tmp_path: Path,
+    full_disk: Callable[[int], Any],
+    capfd: pytest.CaptureFixture[str],
+):
+    def commanded(output: Path) -> None:
+        more = ["--checkpoint-every=2", "--net.attention=[]", "--net.heads=1"]
+        program, kind = PROGRAMS[name]["main"], PROGRAMS[name]["TrainConfig"]
+        words = [f"--name={name}", f"--output={output}", "--data.name=folder", f"--data.root={pictures}"]
+        words += ["--net.patch=1", "--net.channels=[8]", "--batch-size=4", "--epochs=3", "--device=cpu"]
+        words += ["--precision=fp32", *(more if name == "train_diffusion" else [])]
+        train.configure(program, kind, "A program.", words)
+
+    commanded(tmp_path / "unhindered")
+    output = tmp_path / "hindered"
+    with full_disk(3000), pytest.raises(SystemExit) as stop:
+        commanded(output)
+    assert stop.value.code == f"error: {output / name / 'state.pt'}: File too large"
+    assert capfd.readouterr().err.endswith("\n")  # the bar has a line of its own
+    assert not list((output / name).glob(".*"))
+    commanded(output)
+    files = [place / name / "weights.safetensors" for place in (output, tmp_path / "unhindered")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_second_program_in_a_directory_ends_without_a_trace(name: str, pictures: Path, tmp_path: Path):
+    with held(tmp_path / name):
+        with pytest.raises(ValueError, match=rf"{name} is in use by another program that trains"):
+            fit(name, tmp_path, pictures)
+        assert not list((tmp_path / name).iterdir())
+
+
+def test_a_place_that_cannot_be_written_ends_in_one_line(pictures: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SystemExit) as stop, train.plain_errors():
+        fit("train_diffusion", tmp_path / "file", pictures)
+    assert stop.value.code == f"error: {tmp_path / 'file/train_diffusion'}: Not a directory"
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"threads": -1}, "threads must be at least 0"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"warmup": -5}, "warmup must be at least 0"),
+        ({"max_batches_per_epoch": 0}, "max_batches_per_epoch must be above 0"),
+        ({"lr": float("nan")}, "lr must be above 0"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(
+    name: str, more: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        config_of(name, tmp_path, tmp_path, **more)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_run_needs_a_name_of_its_own(name: str) -> None:
+    with pytest.raises(ValueError, match="name must not be empty"):
+        PROGRAMS[name]["TrainConfig"](name=" ")
+
+
+@pytest.mark.parametrize("name", ["train_diffusion", "train_energy"])
+def test_noise_levels_that_do_not_fall_are_named_before_a_step_is_lost(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sigma_min must be above 0 and below sigma_max, got 5 and 1"):
+        config_of(name, tmp_path, tmp_path, sigma_min=5.0, sigma_max=1.0)
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_step(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> bytes:
+        raise ValueError("the image holds NaN")
+
+    monkeypatch.setitem(PROGRAMS["train_diffusion"]["fit"].__globals__, "sample_grid", fails)
+    with pytest.raises(ValueError, match="NaN"):
+        fit("train_diffusion", tmp_path / "runs", pictures)
+    assert run.read_state(tmp_path / "runs/train_diffusion/state.pt")["step"] == 2
+
+
+def test_pictures_of_one_gray_are_nothing_to_learn_from(tmp_path: Path) -> None:
+    for k in range(4):
+        Image.new("L", (8, 8), 7).save(tmp_path / f"{k}.png")
+    with pytest.raises(ValueError, match="all pixels of all images are equal"):
+        fit("train_diffusion", tmp_path / "runs", tmp_path)
+
+
+def test_a_gpu_that_is_not_there_is_named(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device must be auto or cpu where there is no GPU"):
+        fit("train_diffusion", tmp_path / "runs", pictures, device="cuda")
+
+
+def test_a_distillation_is_chosen_by_a_classifier_of_its_own_images(pictures: Path, tmp_path: Path) -> None:
+    teacher = fit("train_diffusion", tmp_path, pictures)
+    classifier = str(ROOT / "weights/classifier-mnist")
+    with pytest.raises(ValueError, match=r"knows \(1, 28, 28\) 0, 1, .* the data are others"):
+        fit("distill_diffusion", tmp_path, pictures, teacher=str(teacher), classifier=classifier)
+    with pytest.raises(ValueError, match="few must be at most the teacher's sigma_max 80"):
+        fit("distill_diffusion", tmp_path, pictures, teacher=str(teacher), few=(4000.0,))
+    assert not (tmp_path / "distill_diffusion").exists()
