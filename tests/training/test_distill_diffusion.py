@@ -130,9 +130,8 @@ def test_the_weights_that_drew_best_are_kept(runs: Path, tmp_path: Path) -> None
     state = torch.load(tmp_path / "runs/measured/state.pt", weights_only=True)
     best = min(r["frechet_distance"] for r in measured)
     assert state["best"].item() == pytest.approx(best)
-    assert drawn_distance(tmp_path / "runs/measured", tmp_path / "runs/chooser") == pytest.approx(
-        best, abs=1e-3
-    )
+    kept = drawn_distance(tmp_path / "runs/measured", tmp_path / "runs/chooser")
+    assert kept == pytest.approx(best, abs=1e-3)
     assert best < measured[-1]["frechet_distance"] - 0.01  # the last weights are others
     weights = run.read_weights(tmp_path / "runs/measured/weights.safetensors")
     assert weights.keys() == state["kept"].keys()
