@@ -126,6 +126,8 @@ class Feed:
     """What each step learns from. Every rank draws the whole batch, so that their number changes nothing."""
 
     def __init__(self, dataset: data.ImageSet, config: GeneratorConfig, ranks: train.Ranks) -> None:
+        if dataset.x.min() == dataset.x.max():
+            raise ValueError("all pixels of all images are equal: there is nothing to learn")
         self.config, self.ranks = config, ranks
         self.x, self.y = dataset.x.to(ranks.device), dataset.y.to(ranks.device)
         self.per_epoch = config.batches(len(dataset), ranks)

@@ -54,6 +54,8 @@ def test_every_panel_of_the_dashboard_has_data_after_one_request_of_each_kind(
     server: Server, prometheus: Prometheus
 ) -> None:
     url = "/predictions/fresh"
+    total = "genserve_{}_total{{ModelName='{}'}}".format
+    answered = prometheus.ask(total("answered", "energy"))["energy", "1.0"]  # by other tests
     with server.client() as client:
         assert client.post(url, json={"num_samples": 2, "steps": 10}).status_code == 200
         assert client.post(url, json={"num_samples": 0}).status_code == 400
@@ -64,9 +66,13 @@ def test_every_panel_of_the_dashboard_has_data_after_one_request_of_each_kind(
         assert client.post("/predictions/unknown").status_code == 404
 
     events = {"answered": 2, "rejected": 1, "failed": 0, "late": 0, "cancelled": 1}
-    total = "genserve_{}_total{{ModelName='{}'}}".format
     wait_until(lambda: {e: prometheus.ask(total(e, "fresh"))["fresh", "1.0"] for e in events}, events)
-    wait_until(lambda: prometheus.ask(total("answered", "energy") + " > bool 0"), {("energy", "1.0"): 1})
+    # the last line that a worker tells each time
+    wait_until(lambda: prometheus.ask("genserve_request_seconds_count{ModelName='fresh'}")["fresh", "1.0"], 2)
+    wait_until(lambda: prometheus.ask(total("answered", "energy"))["energy", "1.0"], answered + 1)
+    wait_until(
+        lambda: drawn(prometheus, PANELS["Time of a request"]["p50"], "energy")["energy", "1.0"] > 0, True
+    )
 
     # rates show the first event of a kind: it was told as 0 before
     for event, n in events.items():

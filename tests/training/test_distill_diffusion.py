@@ -133,6 +133,9 @@ def test_the_weights_that_drew_best_are_kept(runs: Path, tmp_path: Path) -> None
     kept = drawn_distance(tmp_path / "runs/measured", tmp_path / "runs/chooser")
     assert kept == pytest.approx(best, abs=1e-3)
     assert best < measured[-1]["frechet_distance"] - 0.01  # the last weights are others
+    weights = run.read_weights(tmp_path / "runs/measured/weights.safetensors")
+    assert weights.keys() == state["kept"].keys()
+    assert all(value.equal(state["kept"][name]) for name, value in weights.items())
 
 
 def test_what_is_wrong_is_named(runs: Path) -> None:
