@@ -90,7 +90,9 @@ def test_a_plain_request_is_held_and_then_answered_whole(host: Host) -> None:
     assert "sample;dur=" in headers["Server-Timing"]
 
 
-def test_a_stream_begins_at_once_and_a_short_one_comes_whole(host: Host) -> None:
+def test_a_stream_begins_at_once_and_a_short_one_comes_whole(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host.bodies["long"] = {"num_samples": 8, "steps": 400, "stream": True}
     status, headers, first, state = host.visit()["long"]
     assert (status, state) == (200, "more")
@@ -99,6 +101,7 @@ def test_a_stream_begins_at_once_and_a_short_one_comes_whole(host: Host) -> None
     sent = host.until_answered("long")
     assert [state for *_, state in sent] == ["more"] * (len(sent) - 1) + ["last"]
     assert sent[-1][2].endswith(b"\r\n--frame--\r\n")
+    monkeypatch.setattr(host.handler._slices, "enter", lambda: 60.0)  # the visit lasts until it is over
     host.bodies["short"] = {"num_samples": 1, "steps": 1, "stream": "jsonl"}
     ((status, _, body, state),) = host.until_answered("short")
     assert (status, state) == (200, None)  # nothing was sent before, so it is an answer like any other
