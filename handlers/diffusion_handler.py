@@ -2,11 +2,11 @@
 
 import torch
 
-from genserve.api_diffusion import DiffusionRequest
-from genserve.diffusion import Sampler, See
-from genserve.noise import Streams
-from genserve.replies import Notes
-from genserve.torchserve import EngineHandler
+from genserve.sampling.noise import Streams
+from genserve.sampling.samplers import Sampler, See
+from genserve.serving.replies import Notes
+from genserve.serving.requests.diffusion import DiffusionRequest
+from genserve.serving.service import EngineHandler
 
 
 class DiffusionHandler(EngineHandler):

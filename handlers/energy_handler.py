@@ -1,10 +1,10 @@
 """TorchServe handler of an energy archive: noise or pictures in, pictures and their energies out."""
 
-from genserve.api_energy import EnergyRequest
-from genserve.diffusion import Sampler, See
-from genserve.replies import Notes
-from genserve.torchserve import EngineHandler
-from genserve.walks import answering
+from genserve.sampling.samplers import Sampler, See
+from genserve.serving.replies import Notes
+from genserve.serving.requests.energy import EnergyRequest
+from genserve.serving.requests.energy_tasks import answering
+from genserve.serving.service import EngineHandler
 
 
 class EnergyHandler(EngineHandler):

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from genserve.api import PIXELS_MAX, WORK_MAX, PictureRequest
-from genserve.api_diffusion import DiffusionRequest
-from genserve.api_energy import EnergyRequest
-from genserve.fields import BadRequest, allowed, parse
+from genserve.serving.fields import BadRequest, allowed, parse
+from genserve.serving.requests.diffusion import DiffusionRequest
+from genserve.serving.requests.energy import EnergyRequest
+from genserve.serving.requests.pictures import PIXELS_MAX, WORK_MAX, PictureRequest
 
 TARGET = Path(__file__).parent.parent / "docs" / "api.md"
 

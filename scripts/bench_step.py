@@ -28,11 +28,12 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from genserve import run, train
-from genserve.energy import Slope, slope
-from genserve.export import torchscript
-from genserve.forward import PRECISIONS
+from genserve.learning import ranks as train
 from genserve.places import located
+from genserve.runs import directory as run
+from genserve.runs.export import torchscript
+from genserve.runs.packing import PRECISIONS
+from genserve.sampling.langevin import Slope, slope
 
 Evaluate = Callable[[Tensor, Tensor, Tensor], object]
 

@@ -31,12 +31,14 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from genserve import data, run, train
 from genserve.cli import plain_errors
-from genserve.data import DataConfig
-from genserve.export import walk_of
+from genserve.data import pictures as data
+from genserve.data.pictures import DataConfig
+from genserve.learning import ranks as train
+from genserve.learning.ranks import help_formatter
 from genserve.places import locate
-from genserve.train import help_formatter
+from genserve.runs import directory as run
+from genserve.runs.export import walk_of
 
 
 @dataclass(frozen=True, kw_only=True)

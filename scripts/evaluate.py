@@ -57,9 +57,9 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
-from genserve import images, run, train
+from genserve import images
 from genserve.cli import plain_errors
-from genserve.forward import PRECISIONS
+from genserve.learning import ranks as train
 from genserve.measure import metrics, records, sources
 from genserve.measure.inception import (
     RELEASES,
@@ -73,6 +73,8 @@ from genserve.measure.inception import (
 from genserve.measure.reference import SHIPPED, Judge, Reference, Space, classifier_for, judge_for
 from genserve.measure.sources import Images, Plan
 from genserve.places import locate
+from genserve.runs import directory as run
+from genserve.runs.packing import PRECISIONS
 
 
 @dataclass(frozen=True, kw_only=True)

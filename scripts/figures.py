@@ -37,18 +37,21 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from torch import Tensor
 from tqdm import tqdm
 
-from genserve import data, images, run, train
+from genserve import images
 from genserve.cli import plain_errors
-from genserve.diffusion import Query
-from genserve.draw import served, setting
-from genserve.export import serving_of, spec_of
-from genserve.forward import PRECISIONS, precision_for
+from genserve.data import pictures as data
+from genserve.drawing.local import served, setting
+from genserve.drawing.trajectory import caption, moments, plane, shown, slopes, trajectory
+from genserve.learning import ranks as train
+from genserve.learning.ranks import help_formatter
 from genserve.measure.curve import HELD_OUT, Curve, lines
 from genserve.measure.reference import SHIPPED, classifier_for
 from genserve.places import locate
-from genserve.schedules import SCHEDULES, levels
-from genserve.train import help_formatter
-from genserve.trajectory import caption, moments, plane, shown, slopes, trajectory
+from genserve.runs import directory as run
+from genserve.runs.export import serving_of, spec_of
+from genserve.runs.packing import PRECISIONS, precision_for
+from genserve.sampling.samplers import Query
+from genserve.sampling.schedules import SCHEDULES, levels
 
 COLOURS = (
     "#0072B2",

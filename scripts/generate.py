@@ -42,12 +42,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from genserve.cli import plain_errors
-from genserve.client import answers, checked, mapped
-from genserve.export import spec_of
-from genserve.folder import file_of, keep_settings, refuse_changes, remove_torn, settings_of, shard, torn
+from genserve.drawing.client import answers, checked, mapped
+from genserve.drawing.folder import (
+    file_of,
+    keep_settings,
+    refuse_changes,
+    remove_torn,
+    settings_of,
+    shard,
+    torn,
+)
+from genserve.learning.ranks import flags, help_formatter
 from genserve.places import located
-from genserve.run import write_atomic
-from genserve.train import flags, help_formatter
+from genserve.runs.directory import write_atomic
+from genserve.runs.export import spec_of
 
 Answers = Iterator[dict[str, Any]]
 # the fields of requests that go together -> their JSON answers, in order
@@ -249,8 +257,8 @@ def from_run(directory: Path) -> tuple[Draw, int]:
     from diffusion_handler import DiffusionHandler
     from energy_handler import EnergyHandler
 
-    from genserve.export import export
-    from genserve.run import model_config
+    from genserve.runs.directory import model_config
+    from genserve.runs.export import export
 
     model = model_config(directory)
     kind = {"diffusion": DiffusionHandler, "energy": EnergyHandler}[model.family]

@@ -13,9 +13,9 @@ import torch
 from real_server import ROOT
 from torch import Tensor
 
-from genserve.noise import Streams, drawn_classes
-from genserve.run import load_model, model_config
-from genserve.schedules import cosine, karras, linear, offset_cosine
+from genserve.runs.directory import load_model, model_config
+from genserve.sampling.noise import Streams, drawn_classes
+from genserve.sampling.schedules import cosine, karras, linear, offset_cosine
 
 N_CLASSES = 10  # of the digits; as a class it means "no class"
 READ_SIGMA = 0.5  # where the residual energy is read, and how noisy a picture to be restored is

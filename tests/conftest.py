@@ -14,7 +14,7 @@ from hypothesis import settings
 from real_server import ROOT, Server, free_ports
 from torch import Tensor
 
-from genserve.noise import Noise
+from genserve.sampling.noise import Noise
 
 pytest_plugins = ["no_skips"]
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50, database=None)

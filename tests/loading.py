@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from real_server import ROOT
 
-from genserve.export import export
+from genserve.runs.export import export
 
 
 def diffusion_handler(

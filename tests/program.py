@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from real_server import ROOT
 
-from genserve import run
+from genserve.runs import directory as run
 
 _STARTED: list[subprocess.Popen[str]] = []  # by `start`, in a test that is not over
 

@@ -20,20 +20,23 @@ from functools import partial
 import torch
 from torch import nn
 
-from genserve import data, run, train
-from genserve.checkpoint import Checkpoint
-from genserve.consistency import consistency_loss, lower_levels
-from genserve.diagnosis import sample_grid
-from genserve.diffusion import consistency
-from genserve.diffusion import run as sample
-from genserve.draw import fair_classes
+from genserve.data import pictures as data
+from genserve.drawing.local import fair_classes
 from genserve.files import digest
 from genserve.images import to_pixels
-from genserve.learner import DenoiserConfig, Feed, Learner, launch
-from genserve.measure import classifier, metrics
-from genserve.measure.classifier import Classifier
-from genserve.noise import Streams
+from genserve.learning import ranks as train
+from genserve.learning.checkpoint import Checkpoint
+from genserve.learning.learner import DenoiserConfig, Feed, Learner, launch
+from genserve.learning.previews import sample_grid
+from genserve.measure import metrics
+from genserve.models import classifier
+from genserve.models.classifier import Classifier
+from genserve.models.consistency import consistency_loss, lower_levels
 from genserve.places import located
+from genserve.runs import directory as run
+from genserve.sampling.noise import Streams
+from genserve.sampling.samplers import consistency
+from genserve.sampling.samplers import run as sample
 
 PROBED = 1000  # images a measurement
 NO_WARM_UP = 10**9  # the step of an average whose decay warms up no more

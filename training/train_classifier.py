@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
-from genserve import data, train
-from genserve.checkpoint import Checkpoint, held
-from genserve.data import AugmentConfig, DataConfig
+from genserve.data import pictures as data
+from genserve.data.pictures import AugmentConfig, DataConfig
+from genserve.learning import ranks as train
+from genserve.learning.checkpoint import Checkpoint, held
 from genserve.measure import metrics
-from genserve.measure.classifier import Classifier, ClassifierConfig, Whitening, features_of, write_stats
+from genserve.models.classifier import Classifier, ClassifierConfig, Whitening, features_of, write_stats
 
 STATISTICS = 8  # batches that BatchNorm's means and variances are of, in the end
 

@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
-from genserve import data, run, train
-from genserve.checkpoint import Checkpoint
-from genserve.diagnosis import sample_grid
-from genserve.diffusion import denoising_loss
-from genserve.learner import DenoiserConfig, Feed, Learner, launch
-from genserve.unet import UNetConfig
+from genserve.data import pictures as data
+from genserve.learning import ranks as train
+from genserve.learning.checkpoint import Checkpoint
+from genserve.learning.learner import DenoiserConfig, Feed, Learner, launch
+from genserve.learning.previews import sample_grid
+from genserve.models.unet import UNetConfig
+from genserve.runs import directory as run
+from genserve.sampling.samplers import denoising_loss
 
 
 @dataclass(frozen=True, kw_only=True)

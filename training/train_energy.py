@@ -19,16 +19,18 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from genserve import data, run, train
-from genserve.checkpoint import Checkpoint
-from genserve.contrastive import ChainConfig, ReplayBuffer, contrastive_loss, walk
-from genserve.diagnosis import chain_grid, diagnostics, sample_grid, write_energies
-from genserve.diffusion import Model, denoising_loss, guided_model, level
-from genserve.energy import EnergyDenoiser
+from genserve.data import pictures as data
 from genserve.files import digest
-from genserve.learner import DenoiserConfig, Feed, Learner, launch, taught_by
+from genserve.learning import ranks as train
+from genserve.learning.checkpoint import Checkpoint
+from genserve.learning.learner import DenoiserConfig, Feed, Learner, launch, taught_by
+from genserve.learning.previews import chain_grid, diagnostics, sample_grid, write_energies
+from genserve.models.contrastive import ChainConfig, ReplayBuffer, contrastive_loss, walk
+from genserve.models.unet import UNetConfig
 from genserve.places import located
-from genserve.unet import UNetConfig
+from genserve.runs import directory as run
+from genserve.sampling.langevin import EnergyDenoiser
+from genserve.sampling.samplers import Model, denoising_loss, guided_model, level
 
 NO_STEP = 2**62  # whose random numbers no step draws
 READ_SIGMA = 0.5  # the noise level at which an energy that knows noise levels is read

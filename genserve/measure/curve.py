@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genserve import run
-from genserve.data import Progress
-from genserve.draw import draw, fair_classes, served, setting
-from genserve.engine import Evaluate
-from genserve.export import spec_of, tuned_in
+from genserve.data.pictures import Progress
+from genserve.drawing.local import draw, fair_classes, served, setting
 from genserve.files import parsing, read_json
-from genserve.forward import PRECISIONS
-from genserve.loading import served_model
 from genserve.measure import metrics
-from genserve.measure.classifier import features_of
 from genserve.measure.records import digest
 from genserve.measure.reference import Reference
+from genserve.models.classifier import features_of
+from genserve.runs import directory as run
+from genserve.runs.export import spec_of, tuned_in
+from genserve.runs.loading import served_model
+from genserve.runs.packing import PRECISIONS
+from genserve.sampling.engine import Evaluate
 
 SAMPLERS = {
     "DDIM": "ddim:{0}",

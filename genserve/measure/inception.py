@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genserve import run
-from genserve.data import Chunks
+from genserve.data.pictures import Chunks
 from genserve.measure.metrics import Moments
+from genserve.runs import directory as run
 
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 RELEASES = "github.com/toshas/torch-fidelity/releases"

@@ -10,19 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genserve import data, run
-from genserve.data import Chunks, DataConfig, ImageSet, Progress
+from genserve.data import pictures as data
+from genserve.data.pictures import Chunks, DataConfig, ImageSet, Progress
 from genserve.files import parsing
 from genserve.measure import metrics
-from genserve.measure.classifier import (
+from genserve.measure.metrics import Moments
+from genserve.models.classifier import (
     ClassifierConfig,
     classifier_config,
     features_of,
     load_classifier,
     read_stats,
 )
-from genserve.measure.metrics import Moments
 from genserve.places import located, places
+from genserve.runs import directory as run
 
 SHIPPED = Path("weights")  # where classifiers and judges are looked for
 COPIES = 1000  # images whose nearest training image is looked for

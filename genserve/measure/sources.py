@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genserve import pictures
-from genserve.client import answers
-from genserve.data import Progress
-from genserve.draw import KEYS, draw, fair_classes, fields_of, served, setting
-from genserve.export import spec_of
+from genserve import image_files as pictures
+from genserve.data.listing import listed
+from genserve.data.pictures import Progress
+from genserve.drawing.client import answers
+from genserve.drawing.local import KEYS, draw, fair_classes, fields_of, served, setting
 from genserve.labels import NO_CLASS
-from genserve.listing import listed
-from genserve.loading import served_model
+from genserve.runs.export import spec_of
+from genserve.runs.loading import served_model
 
 log = logging.getLogger(__name__)
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
-from genserve.diffusion import ddim, run
-from genserve.energy import denoised
-from genserve.forward import PRECISIONS
-from genserve.loading import load_model
-from genserve.noise import Streams
-from genserve.schedules import karras
+from genserve.runs.loading import load_model
+from genserve.runs.packing import PRECISIONS
+from genserve.sampling.langevin import denoised
+from genserve.sampling.noise import Streams
+from genserve.sampling.samplers import ddim, run
+from genserve.sampling.schedules import karras
 
 folder, precision, steps, seconds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 spec, model = load_model(folder, torch.device("cpu"), PRECISIONS[precision])

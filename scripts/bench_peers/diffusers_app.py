@@ -14,7 +14,7 @@ from fastapi import FastAPI, Response
 from loop import CLASSES, DTYPES, Ask, sheet
 from torch import Tensor
 
-from genserve.run import load_denoiser
+from genserve.runs.directory import load_denoiser
 
 
 class Eps(ModelMixin, ConfigMixin):

@@ -12,7 +12,7 @@ import torch
 from fastapi import FastAPI, Response
 from loop import DTYPES, Ask, images, sheet
 
-from genserve.run import load_denoiser
+from genserve.runs.directory import load_denoiser
 
 torch.set_num_threads(1)
 model = load_denoiser(Path(os.environ["BENCH_RUN"])).to(memory_format=torch.channels_last)

@@ -7,9 +7,9 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from genserve.diffusion import Model, ddim, run
 from genserve.images import grid, png, to_pixels
-from genserve.schedules import karras
+from genserve.sampling.samplers import Model, ddim, run
+from genserve.sampling.schedules import karras
 
 SHAPE, CLASSES, SIGMA_MIN, SIGMA_MAX = (1, 28, 28), 10, 0.002, 40.0
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -16,7 +16,7 @@ from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.protocol.otf_message_handler import create_predict_response
 
-from genserve.host import HOST_SHARE, SLICE_MAX_S, Slices, only_worker
+from genserve.serving.hosts.torchserve import HOST_SHARE, SLICE_MAX_S, Slices, only_worker
 
 HELD = "held"
 
@@ -181,7 +181,7 @@ def test_a_visit_is_a_slice_of_time(host: Host) -> None:
 
 def test_slices_follow_the_time_that_the_host_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("genserve.host.time.perf_counter", lambda: now)
+    monkeypatch.setattr("genserve.serving.hosts.torchserve.time.perf_counter", lambda: now)
     slices = Slices()
     for _ in range(100):
         slices.leave(coming_back=True, answered=False)

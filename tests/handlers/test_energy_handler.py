@@ -16,9 +16,9 @@ from real_server import ROOT
 
 from genserve import images
 from genserve.measure import metrics
-from genserve.measure.classifier import features_of, load_classifier
-from genserve.noise import Streams
-from genserve.run import load_model
+from genserve.models.classifier import features_of, load_classifier
+from genserve.runs.directory import load_model
+from genserve.sampling.noise import Streams
 
 
 def digit() -> np.ndarray:

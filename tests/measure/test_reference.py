@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from genserve import data, run
-from genserve.data import Chunks, DataConfig, ImageSet
+from genserve.data import pictures as data
+from genserve.data.pictures import Chunks, DataConfig, ImageSet
 from genserve.measure import metrics
-from genserve.measure.classifier import ClassifierConfig, features_of, write_stats
 from genserve.measure.reference import Judge, Reference, Space, classifier_for, judge_for
+from genserve.models.classifier import ClassifierConfig, features_of, write_stats
+from genserve.runs import directory as run
 
 DATA = DataConfig(name="digits")
 

@@ -14,12 +14,12 @@ from loading import energy_handler
 from PIL import Image
 from real_server import ROOT
 
-from genserve.api_diffusion import DiffusionRequest
-from genserve.export import Spec
-from genserve.fields import parse
 from genserve.measure import sources
 from genserve.measure.reference import quiet
 from genserve.measure.sources import Plan, asked, drawn, fields, read, served, shape_of
+from genserve.runs.export import Spec
+from genserve.serving.fields import parse
+from genserve.serving.requests.diffusion import DiffusionRequest
 
 
 def plan(**more: Any) -> Plan:

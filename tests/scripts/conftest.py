@@ -9,7 +9,7 @@ import pytest
 import torch
 from real_server import ROOT
 
-from genserve import run
+from genserve.runs import directory as run
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,9 @@ import torch
 from program import imported
 from real_server import ROOT
 
-from genserve import data, run
-from genserve.data import DataConfig
+from genserve.data import pictures as data
+from genserve.data.pictures import DataConfig
+from genserve.runs import directory as run
 
 PROGRAM = imported("scripts/detect.py")
 STEPS = imported("scripts/bench_step.py")

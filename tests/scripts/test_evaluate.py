@@ -21,11 +21,12 @@ from loading import new
 from PIL import Image
 from program import imported
 
-from genserve import data, run
-from genserve.data import DataConfig
-from genserve.export import export
+from genserve.data import pictures as data
+from genserve.data.pictures import DataConfig
 from genserve.measure import metrics
-from genserve.measure.classifier import features_of, load_classifier, read_stats
+from genserve.models.classifier import features_of, load_classifier, read_stats
+from genserve.runs import directory as run
+from genserve.runs.export import export
 
 ROOT = Path(__file__).parents[2]
 

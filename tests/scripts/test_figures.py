@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from program import imported
 
-from genserve import images, run
-from genserve.draw import draw, fair_classes, setting
-from genserve.export import spec_of
+from genserve import images
+from genserve.drawing.local import draw, fair_classes, setting
 from genserve.measure import curve, metrics
-from genserve.measure.classifier import features_of, load_classifier, read_stats
 from genserve.measure.reference import Reference
-from genserve.noise import Streams
+from genserve.models.classifier import features_of, load_classifier, read_stats
+from genserve.runs import directory as run
+from genserve.runs.export import spec_of
+from genserve.sampling.noise import Streams
 
 PROGRAM = imported("scripts/figures.py")
 SCALE, TOP = 14, 40  # of 8 x 8 pixels; of the captions

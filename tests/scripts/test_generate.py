@@ -19,7 +19,7 @@ from PIL import Image
 from program import background, imported
 from real_server import ROOT
 
-from genserve import run
+from genserve.runs import directory as run
 
 PROGRAM = imported("scripts/generate.py")
 

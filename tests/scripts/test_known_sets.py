@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from real_server import ROOT
 from torch import Tensor
 
-from genserve import data
-from genserve.data import DataConfig, ImageSet
-from genserve.measure.classifier import features_of, load_classifier
+from genserve.data import pictures as data
+from genserve.data.pictures import DataConfig, ImageSet
 from genserve.measure.reference import Space
+from genserve.models.classifier import features_of, load_classifier
 
 # How many times further than held-out images the same images are with noise of std 10 of 255. The classifier
 # nearly forgives it, having been trained on warped images; a digit of 8 x 8 pixels has 17 gray levels.

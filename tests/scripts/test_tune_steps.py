@@ -11,10 +11,10 @@ import program
 import pytest
 from real_server import ROOT
 
-from genserve import run
-from genserve.draw import served
-from genserve.export import export, serving_of
-from genserve.schedules import Tuned
+from genserve.drawing.local import served
+from genserve.runs import directory as run
+from genserve.runs.export import export, serving_of
+from genserve.sampling.schedules import Tuned
 
 tune = program.imported("scripts/tune_steps")
 RUN = ROOT / "weights/diffusion-mnist"

@@ -10,16 +10,16 @@ import program
 import pytest
 import torch
 
-from genserve import run
-from genserve.diffusion import heun, level
-from genserve.diffusion import run as sample
-from genserve.draw import fair_classes
+from genserve.drawing.local import fair_classes
 from genserve.images import to_pixels
-from genserve.measure.classifier import features_of, load_classifier, read_stats
 from genserve.measure.metrics import frechet_between, moments
-from genserve.noise import Streams
-from genserve.run import model_config
-from genserve.schedules import karras
+from genserve.models.classifier import features_of, load_classifier, read_stats
+from genserve.runs import directory as run
+from genserve.runs.directory import model_config
+from genserve.sampling.noise import Streams
+from genserve.sampling.samplers import heun, level
+from genserve.sampling.samplers import run as sample
+from genserve.sampling.schedules import karras
 
 ROOT = Path(__file__).parents[2]
 TEACHER = {

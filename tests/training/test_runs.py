@@ -12,10 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from genserve import run, train
-from genserve.checkpoint import held
-from genserve.data import DataConfig
-from genserve.measure.classifier import load_classifier
+from genserve.data.pictures import DataConfig
+from genserve.learning import ranks as train
+from genserve.learning.checkpoint import held
+from genserve.models.classifier import load_classifier
+from genserve.runs import directory as run
 
 ROOT = Path(__file__).parents[2]
 NET = {"patch": 1, "channels": (8, 16), "attention": (), "heads": 1, "blocks": 1}

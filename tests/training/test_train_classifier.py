@@ -9,10 +9,10 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from genserve import data
-from genserve.checkpoint import Checkpoint
-from genserve.data import DataConfig
-from genserve.measure.classifier import Classifier, load_classifier
+from genserve.data import pictures as data
+from genserve.data.pictures import DataConfig
+from genserve.learning.checkpoint import Checkpoint
+from genserve.models.classifier import Classifier, load_classifier
 
 PROGRAM = runpy.run_path(str(Path(__file__).parents[2] / "training/train_classifier.py"))
 

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genserve import run
-from genserve.data import DataConfig, load, normalise
-from genserve.diffusion import denoising_loss, training_sigmas
+from genserve.data.pictures import DataConfig, load, normalise
+from genserve.runs import directory as run
+from genserve.sampling.samplers import denoising_loss, training_sigmas
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "training/train_diffusion.py"

@@ -12,10 +12,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from genserve import run
-from genserve.checkpoint import Checkpoint
-from genserve.data import DataConfig, load, normalise
-from genserve.energy import EnergyDenoiser
+from genserve.data.pictures import DataConfig, load, normalise
+from genserve.learning.checkpoint import Checkpoint
+from genserve.runs import directory as run
+from genserve.sampling.langevin import EnergyDenoiser
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "training/train_energy.py"

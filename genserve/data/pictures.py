@@ -1,0 +1,273 @@
+"""Data sets as one uint8 tensor in memory: (Fashion-)MNIST, CIFAR-10, Caltech-101, small digits, a folder.
+
+Which images make batch k of a run is a function of (seed, k), so that a resumed run and a run on several
+ranks see what an unbroken run on one sees.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from genserve import image_files as pictures
+from genserve.data.listing import split_of
+from genserve.images import normalise as normalise  # what reads a data set finds it in one place with it
+from genserve.images import picture
+
+log = logging.getLogger(__name__)
+
+Chunks = Callable[[Iterable[int]], Iterable[int]]  # the same starts of chunks; tqdm shows a bar
+Progress = Callable[[str], Chunks]  # what is being done -> what shows how far it is
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images and what they show."""
+
+    x: Tensor  # (N, C, H, W) uint8
+    y: Tensor  # (N,) int64, 0 everywhere where there are no classes
+    classes: tuple[str, ...]  # names, () for none
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        c, h, w = self.x.shape[1:]
+        return c, h, w
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images a run learns from.
+
+    Args:
+        name: mnist, fashion-mnist, cifar10, caltech101, digits (8 x 8, comes with scikit-learn) or folder.
+        root: where the files are or are downloaded to; for `folder` the folder itself, with train/CLASS/*.png
+            and test/CLASS/*.png, or CLASS/*.png, or *.png without classes; docs/pictures.md has the rules.
+        only: one class, by its name; the images then have no classes.
+        size: side in pixels to resize to (squares are cut from the centre); none keeps the data's own, which
+            must be one.
+        channels: 1 gray or 3 colour; none keeps the data's own, colour where any picture is in colour.
+        download: fetch what is missing, where there is a network.
+    """
+
+    name: str = "mnist"
+    root: str = "data"
+    only: str | None = None
+    size: int | None = None
+    channels: int | None = None
+    download: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name not in LOADERS:
+            raise ValueError(f"data.name must be one of {', '.join(LOADERS)}, got {self.name!r}")
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"data.size must be at least 1, got {self.size}")
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"data.channels must be 1 or 3, got {self.channels}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Changes that leave an image a plausible one.
+
+    Args:
+        shift: move by up to so many pixels.
+        flip: mirror left to right, half of the images (not for digits).
+    """
+
+    shift: int = 0
+    flip: bool = False
+
+
+def load(config: DataConfig, split: str) -> ImageSet:
+    """Return one split of a data set.
+
+    Args:
+        split: "train" or "test". Caltech-101 has no split of its own: every tenth image is its test set.
+
+    Raises:
+        ValueError: split is neither, or there is no class of the name `only`.
+        FileNotFoundError: the data are not below `root` and could not be downloaded.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be train or test, got {split!r}")
+    found = LOADERS[config.name](config, split)
+    if config.only is None:
+        return found
+    if config.only not in found.classes:
+        known = ", ".join(found.classes) or "none"
+        raise ValueError(f"data.only must be a class of {config.name}: {known}; got {config.only!r}")
+    picked = found.y == found.classes.index(config.only)
+    return ImageSet(found.x[picked], torch.zeros(int(picked.sum()), dtype=torch.long), ())
+
+
+def mean_and_std(images: ImageSet) -> tuple[float, float]:
+    """Return mean and standard deviation of all pixels in [-1, 1] units."""
+    counts = torch.bincount(images.x.flatten(), minlength=256).double()
+    values = normalise(torch.arange(256)).double()
+    mean = (counts @ values) / counts.sum()
+    return mean.item(), ((counts @ (values - mean) ** 2) / counts.sum()).sqrt().item()
+
+
+@lru_cache(maxsize=2)
+def _permutation(n: int, seed: int, epoch: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n))
+
+
+def batch_indices(n: int, batch_size: int, batches_per_epoch: int, seed: int, step: int) -> Tensor:
+    """Return which of n images make batch `step`, (batch_size,) int64: each epoch is a new permutation.
+
+    Raises:
+        ValueError: an epoch asks for more images than there are.
+    """
+    if batch_size * batches_per_epoch > n:
+        raise ValueError(f"{batches_per_epoch} batches of {batch_size} are more than {n} images")
+    epoch, k = divmod(step, batches_per_epoch)
+    return _permutation(n, seed, epoch)[k * batch_size : (k + 1) * batch_size]
+
+
+def shifted(x: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """Return each image moved by up to `pixels` both ways, its border repeated; x is (B, C, H, W)."""
+    b, _, h, w = x.shape
+    move = torch.randint(-pixels, pixels + 1, (2, b, 1), generator=generator, device=x.device)
+    rows = (torch.arange(h, device=x.device) + move[0]).clamp(0, h - 1)
+    cols = (torch.arange(w, device=x.device) + move[1]).clamp(0, w - 1)
+    at = torch.arange(b, device=x.device)
+    return x.permute(0, 2, 3, 1)[at[:, None, None], rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
+
+
+def flipped(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return each image mirrored left to right or not, evenly; x is (B, C, H, W)."""
+    coin = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
+    return torch.where(coin, x.flip(-1), x)
+
+
+def augmented(x: Tensor, augment: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Return each image changed by its own draw; x is (B, C, H, W)."""
+    if augment.shift:
+        x = shifted(x, augment.shift, generator)
+    if augment.flip:
+        x = flipped(x, generator)
+    return x
+
+
+# ---- readers -----------------------------------------------------------------------------------------------
+
+
+def _torchvision(dataset: str, config: DataConfig, **arguments: Any) -> Any:
+    import torchvision.datasets  # here: a server has no torchvision
+
+    try:
+        return getattr(torchvision.datasets, dataset)(config.root, download=config.download, **arguments)
+    except (RuntimeError, OSError) as error:
+        raise FileNotFoundError(
+            f"{config.name} is not below {Path(config.root).resolve()} and could not be downloaded: "
+            f"put its files there or name another place with --data.root ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _arrays(dataset: str) -> "Callable[[DataConfig, str], ImageSet]":
+    def read(config: DataConfig, split: str) -> ImageSet:
+        found = _torchvision(dataset, config, train=split == "train")
+        x = torch.as_tensor(found.data)
+        x = x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
+        classes = tuple(name.split(" - ")[0] for name in found.classes)  # MNIST's are "7 - seven"
+        return _fitted(x, torch.as_tensor(found.targets), classes, config)
+
+    return read
+
+
+def _digits(config: DataConfig, split: str) -> ImageSet:
+    """The 1,797 real 8 x 8 digits that scikit-learn carries; the last 297 are the test set."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits().images, load_digits().target
+    x = torch.from_numpy((images * (255 / 16)).round().astype(np.uint8)).unsqueeze(1)
+    part = slice(None, 1500) if split == "train" else slice(1500, None)
+    return _fitted(x[part], torch.from_numpy(labels)[part].long(), tuple("0123456789"), config)
+
+
+def _caltech(config: DataConfig, split: str) -> ImageSet:
+    found = _torchvision("Caltech101", config)
+    picked = [i for i in range(len(found)) if (i % 10 == 9) == (split == "test")]
+    base = Path(found.root) / "101_ObjectCategories"
+    files = [base / found.categories[found.y[i]] / f"image_{found.index[i]:04d}.jpg" for i in picked]
+    return _files(files, [found.y[i] for i in picked], tuple(found.categories), config)
+
+
+def _folder(config: DataConfig, split: str) -> ImageSet:
+    listing = split_of(Path(config.root), split)
+    if listing.passed_over:
+        log.warning("%s, %s: passed over %s", config.root, split, listing.passed_over)
+    return _files(listing.files, listing.labels, listing.classes, config)
+
+
+def _files(
+    files: Sequence[Path], labels: list[int], classes: tuple[str, ...], config: DataConfig
+) -> ImageSet:
+    """Read pictures, cut their centre squares and resize these.
+
+    Raises:
+        ValueError: as `pictures.read`; or the size is left open and the pictures have several.
+    """
+    rows: list[Tensor] = []
+    size, cut, resized = config.size, 0, 0
+    for path in files:
+        pixels = pictures.read(path, config.channels)
+        h, w, c = pixels.shape
+        side = min(h, w)
+        size = size or side
+        if config.size is None and side != size:
+            raise ValueError(
+                f"data.size is not given, and the pictures have several sizes: {files[0]} has a square of "
+                f"{size} x {size} pixels, {path} one of {side} x {side}"
+            )
+        cut, resized = cut + (h != w), resized + (side != size)
+        if (h, w) != (size, size):
+            fitted = ImageOps.fit(picture(pixels), (size, size), Image.Resampling.LANCZOS)
+            pixels = np.array(fitted).reshape(size, size, c)
+        rows.append(torch.from_numpy(pixels).permute(2, 0, 1))
+    if cut or resized:
+        log.info("%d pictures: %d cut to their centre square, %d resized", len(rows), cut, resized)
+    in_colour = sum(len(row) == 3 for row in rows)
+    if 0 < in_colour < len(rows):
+        log.warning("%d of %d pictures are in colour: all are taken as colour", in_colour, len(rows))
+        rows = [row.expand(3, -1, -1) for row in rows]
+    return ImageSet(torch.stack(rows), torch.tensor(labels), classes)
+
+
+def _fitted(x: Tensor, y: Tensor, classes: tuple[str, ...], config: DataConfig) -> ImageSet:
+    """Bring (N, C, H, W) uint8 to the size and channels asked for."""
+    if config.channels == 3 and x.shape[1] == 1:
+        x = x.expand(-1, 3, -1, -1)
+    elif config.channels == 1 and x.shape[1] == 3:
+        luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        x = torch.cat([(part * luma).sum(1, keepdim=True).round().to(torch.uint8) for part in x.split(4096)])
+    if config.size is not None and x.shape[2:] != (config.size, config.size):
+        parts = (
+            F.interpolate(part.float(), (config.size, config.size), mode="bilinear", antialias=True)
+            for part in x.split(4096)
+        )
+        x = torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in parts])
+    return ImageSet(x.contiguous(), y.long(), classes)
+
+
+LOADERS: dict[str, Callable[[DataConfig, str], ImageSet]] = {
+    "mnist": _arrays("MNIST"),
+    "fashion-mnist": _arrays("FashionMNIST"),
+    "cifar10": _arrays("CIFAR10"),
+    "caltech101": _caltech,
+    "digits": _digits,
+    "folder": _folder,
+}

@@ -1,0 +1,1 @@
+"""Many pictures, from a run or through a server."""

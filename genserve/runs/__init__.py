@@ -1,0 +1,1 @@
+"""Run directories and what is exported from them."""

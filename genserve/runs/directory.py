@@ -1,0 +1,267 @@
+"""A run directory, the unit of truth: what was trained, how, and what came out.
+
+    config.json          the whole configuration and what the model must know of its data
+    weights.safetensors  the EMA weights
+    state.pt             everything a resumed run needs (not shipped)
+    metrics.jsonl        one JSON object a line
+    samples.png          a picture
+
+Every file is old or new and never half (genserve/files.py).
+"""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from genserve.files import atomic, naming, parsing, read_json
+from genserve.files import write_atomic as write_atomic  # callers know it by this module, too
+from genserve.files import write_json as write_json
+from genserve.models.contrastive import ConvEnergy
+from genserve.models.unet import UNet
+from genserve.sampling.langevin import ResidualEnergy
+from genserve.sampling.samplers import Denoiser
+
+FORMAT = 1  # of config.json
+
+
+def as_safetensors(weights: dict[str, Tensor]) -> bytes:
+    """Return tensors as the contents of a safetensors file."""
+    return safetensors.torch.save({k: v.contiguous().cpu() for k, v in weights.items()})
+
+
+def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors; raises as `atomic`."""
+    write_atomic(path, as_safetensors(weights))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+        ValueError: it is something else, or torn.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the run has written no such file yet")
+    try:
+        with naming(path):
+            return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Give a network the weights that were read from a file.
+
+    Raises:
+        ValueError: they are of another network.
+    """
+    ours, theirs = (
+        {name: tuple(value.shape) for name, value in state.items()}
+        for state in (network.state_dict(), weights)
+    )
+    for name in ours | theirs:
+        if ours.get(name) != theirs.get(name):
+            raise ValueError(
+                f"{path} is of another network: {name} is {theirs.get(name, 'missing')}, "
+                f"should be {ours.get(name, 'missing')}"
+            )
+    network.load_state_dict(weights)
+
+
+class _Sink:
+    """A file for torch, whose writer ends the process where a write fails: the failure is kept for later."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        if self.error is None:
+            try:
+                self.file.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing to do: `atomic` flushes."""
+
+
+@contextmanager
+def atomic_for_torch(path: Path) -> Iterator[Any]:
+    """Open a file that torch can write to, otherwise as `atomic`."""
+    with atomic(path) as file:
+        sink = _Sink(file)
+        yield sink
+        if sink.error is not None:
+            raise sink.error
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint of tensors, numbers and containers of them; raises as `atomic`.
+
+    It is written tensor by tensor: no second copy is held.
+    """
+    with atomic_for_torch(path) as file:
+        torch.save(state, file)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return what `save_state` wrote, on the CPU.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is something else, or torn.
+    """
+    with naming(path), path.open("rb") as file:
+        complete = zipfile.is_zipfile(file)  # its table of contents is at the end
+    try:
+        if not complete:
+            raise ValueError("its end is missing")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds {type(state).__name__}")
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is not a whole checkpoint: {_first_line(error)}") from error
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} is not a checkpoint: it holds more than tensors and numbers") from error
+    return state
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What it takes to build a run's network again; `model` in config.json."""
+
+    family: str  # "diffusion" or "energy"
+    shape: tuple[int, int, int]  # (C, H, W)
+    classes: tuple[str, ...]  # () for none
+    mean: float  # of the training pixels, in [-1, 1]
+    std: float
+    sigma_min: float  # the noise levels between which it samples well
+    sigma_max: float
+    net: dict[str, Any]  # the arguments of the network
+    energy: str = ""  # of the family energy: "residual" of a UNet, or "plain", which knows no noise levels
+
+    def build(self) -> Denoiser | ResidualEnergy | ConvEnergy:
+        """Return the denoiser or the energy, freshly initialised.
+
+        Raises:
+            ValueError: there is no such family or energy.
+        """
+        match self.family, self.energy:
+            case "diffusion", "":
+                return self._denoiser()
+            case "energy", "residual":
+                return ResidualEnergy(self._denoiser())
+            case "energy", "plain":
+                return ConvEnergy(self.shape, **self.net)
+        raise ValueError(f"family {self.family!r} with energy {self.energy!r} is none this version can build")
+
+    def _denoiser(self) -> Denoiser:
+        return Denoiser(UNet(self.shape, len(self.classes), **self.net), self.mean, self.std)
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Return config.json of a run.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+        ValueError: it is torn, or of a format this version does not know.
+    """
+    path = directory / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{directory} is no run directory: it has no config.json")
+    config: dict[str, Any] = read_json(path)
+    if config.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {config.get('format')!r}; this version reads {FORMAT}")
+    if not isinstance(config.get("model"), dict):
+        raise ValueError(f"{path} has no model")
+    return config
+
+
+def trained_with(directory: Path, name: str) -> dict[str, Any]:
+    """Return one group of settings of a run's training, such as its `data`; raises as `read_config`.
+
+    Raises:
+        ValueError: config.json has no such group.
+    """
+    settings = read_config(directory).get("train")
+    group = settings.get(name) if isinstance(settings, dict) else None
+    if not isinstance(group, dict):
+        raise ValueError(f"{directory / 'config.json'} has no train.{name}")
+    return group
+
+
+def model_config(directory: Path) -> ModelConfig:
+    """Return the `model` part of a run's config.json; raises as `read_config`."""
+    model = read_config(directory)["model"]
+    with parsing(directory / "config.json", "the configuration of a generator"):
+        return ModelConfig(**model | {"shape": tuple(model["shape"]), "classes": tuple(model["classes"])})
+
+
+def load_model(directory: Path) -> Denoiser | ResidualEnergy | ConvEnergy:
+    """Return a run's EMA denoiser or energy, in eval mode, frozen, on the CPU.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as `read_config` and `read_weights`, or the weights are of
+            another network than config.json.
+    """
+    config, path = model_config(directory), directory / "weights.safetensors"
+    with parsing(directory / "config.json", "a model that this version can build"):
+        model = config.build()
+    load_weights(model, read_weights(path), path)
+    return model.eval().requires_grad_(False)
+
+
+def load_denoiser(directory: Path) -> Denoiser:
+    """Return a run's denoiser as `load_model`.
+
+    Raises:
+        ValueError: the run is of another family.
+    """
+    model = load_model(directory)
+    if not isinstance(model, Denoiser):
+        raise ValueError(f"{directory} holds no diffusion model")
+    return model
+
+
+def read_metrics(directory: Path, up_to: int | None = None) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl, those up to a step; a last line cut short by a kill is left out.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: another line is no record of a step.
+    """
+    path = directory / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    with naming(path):
+        lines = path.read_bytes().splitlines()
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            step = record["step"]
+            if up_to is None or step <= up_to:
+                records.append(record)
+        except (ValueError, TypeError, LookupError) as error:
+            if number < len(lines):
+                raise ValueError(f"{path}, line {number}, is no record of a step") from error
+    return records

@@ -1,0 +1,1 @@
+"""The mathematics: noise, schedules, samplers, and the engine that evaluates many of them together."""

@@ -1,0 +1,255 @@
+"""Energies: one scalar an image, low where images are likely, whose gradient moves images there.
+
+    model      (x, sigma, y) -> E, (B,): the density of x_0 + sigma * eps is proportional to exp(-E)
+    Slope      what a sampler is sent: E and its gradient with respect to x
+    sampler    a generator as in genserve.diffusion, sent a Slope where a diffusion sampler is sent x_0
+
+The score is minus the gradient, and with Tweedie's formula the same gradient is a denoiser:
+
+    score = -grad E,    E[x_0 | x] = x - sigma**2 grad E,
+
+so every diffusion sampler runs on an energy (`denoised`), and a denoiser's loss trains it (`EnergyDenoiser`).
+An energy that knows no noise levels, as contrastive divergence trains it, is asked at sigma = 1.
+
+Source: LeCun et al. 2006, "A Tutorial on Energy-Based Learning"; Song & Kingma 2021 (arXiv:2101.03288).
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from genserve.sampling.noise import Noise
+from genserve.sampling.samplers import Denoiser, Query, Sampler, level
+
+Energy = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x, sigma, y) -> (B,), arguments as in Query
+
+
+class Slope(NamedTuple):
+    """An energy and which way it rises."""
+
+    energy: Tensor  # (B,)
+    gradient: Tensor  # (B, C, H, W), of each image's own energy
+
+
+def slope(energy: Energy, x: Tensor, sigma: Tensor, y: Tensor, create_graph: bool = False) -> Slope:
+    """Return the energy at x and its gradient with respect to x alone; no parameter gets a gradient.
+
+    The sum over the batch is what is differentiated: its gradient with respect to an image is the gradient of
+    that image's own energy, however many others there are. (The mean's would shrink with the batch.)
+
+    Args:
+        create_graph: keep what is needed to differentiate the gradient again, as training does.
+    """
+    with torch.enable_grad():  # whoever evaluates has switched gradients off
+        x = x.detach().requires_grad_(True)
+        e = energy(x, sigma, y)
+        (gradient,) = torch.autograd.grad(e.sum(), x, create_graph=create_graph)
+    return Slope(e if create_graph else e.detach(), gradient)
+
+
+# ---- samplers ----------------------------------------------------------------------------------------------
+
+
+def langevin(
+    x: Tensor,
+    sigma: float,
+    y: Tensor,
+    *,
+    steps: int,
+    step_size: float,
+    noise_std: float | None = None,
+    gradient_max: float = math.inf,
+    inside: Callable[[Tensor], Tensor] = lambda x: x,
+    noise: Noise,
+) -> Sampler:
+    """Unadjusted Langevin dynamics at one noise level; nfe = steps.
+
+    Args:
+        x: (B, C, H, W), where the chains start;  y: (B,).
+        step_size: what the gradient is multiplied by.
+        noise_std: of the fresh noise of a step; none is sqrt(2 step_size), with which the chain draws from
+            exp(-E) as the step goes to 0. With less it is colder, and with 0 it descends and draws no noise.
+        gradient_max: every component of the gradient is clamped to this, either way.
+        inside: brings x back to where it may be: a clamp to [-1, 1], pixels that must stay as they are.
+
+    Source: Welling & Teh 2011; the two clamps are Du & Mordatch 2019 (arXiv:1903.08689).
+    """
+    noise_std = math.sqrt(2 * step_size) if noise_std is None else noise_std
+    for _ in range(steps):
+        seen = yield Query(x, level(sigma, x), y)
+        x = x.sub(seen.gradient.clamp(-gradient_max, gradient_max), alpha=step_size)
+        if noise_std > 0:
+            x = x.add(noise(x), alpha=noise_std)
+        x = inside(x)
+    return x
+
+
+def mala(
+    x: Tensor,
+    sigma: float,
+    y: Tensor,
+    *,
+    steps: int,
+    step_size: float,
+    noise: Noise,
+    accepted: Callable[[Tensor], None] = lambda _: None,
+) -> Sampler:
+    """Metropolis-adjusted Langevin: steps are refused so that exp(-E) is drawn from exactly; nfe = steps + 1.
+
+    Args:
+        x, sigma, y, step_size: as in `langevin`.
+        accepted: is shown which chains took each step, (B,) bool.
+
+    Source: Roberts & Tweedie 1996, "Exponential convergence of Langevin distributions", section 1.4.1.
+    """
+    here: Slope = yield Query(x, level(sigma, x), y)
+    for _ in range(steps):
+        z = noise(x)
+        proposal = x - step_size * here.gradient + math.sqrt(2 * step_size) * z
+        there: Slope = yield Query(proposal, level(sigma, x), y)
+        z_back = (x - proposal + step_size * there.gradient) / math.sqrt(2 * step_size)
+        # log of exp(-E') q(x | x') over exp(-E) q(x' | x)
+        log_ratio = here.energy - there.energy + (_square(z) - _square(z_back)) / 2
+        taken = torch.special.log_ndtr(noise(here.energy)) < log_ratio  # a uniform number from a normal one
+        accepted(taken)
+        x = torch.where(_wide(taken), proposal, x)
+        here = Slope(
+            torch.where(taken, there.energy, here.energy),
+            torch.where(_wide(taken), there.gradient, here.gradient),
+        )
+    return x
+
+
+def annealed(
+    x: Tensor,
+    sigmas: Tensor,
+    y: Tensor,
+    *,
+    step_size: float,
+    noise_std: float | None = None,
+    steps: int = 1,
+    noise: Noise,
+) -> Sampler:
+    """Langevin dynamics from level to level, and a last denoising; nfe = levels * steps + 1.
+
+    Args:
+        x: (B, C, H, W) at sigmas[0];  sigmas: (levels + 1,), falling to 0.
+        step_size: in units of sigma**2; the steepest directions bear less than 2.
+        noise_std: in units of sigma; sqrt(2 step_size) draws from exp(-E) where there are many small steps.
+            None keeps the noise consistent: a step takes away step_size of it (as near to that as the next
+            level allows) and adds as much as is missing there. That does with few levels.
+        steps: at each level.
+
+    Source: Song & Ermon 2019 (arXiv:1907.05600), algorithm 1; consistent noise and the last denoising are
+    Jolicoeur-Martineau et al. 2021 (arXiv:2009.05475), sections 3 and 4.
+    """
+    sigma = 0.0
+    for sigma, sigma_next in pairwise(sigmas.tolist()):
+        ends = [1.0] * (steps - 1) + [sigma_next / sigma or 1.0]  # in units of sigma, after each step
+        for end in ends:
+            size, std = step_size, noise_std
+            if std is None:
+                size = min(max(step_size, 1 - end), 1 + end)  # what leaves no more noise than that
+                std = math.sqrt(max(0.0, end**2 - (1 - size) ** 2))
+            walk = langevin(
+                x, sigma, y, steps=1, step_size=size * sigma**2, noise_std=std * sigma, noise=noise
+            )
+            x = yield from walk
+    seen: Slope = yield Query(x, level(sigma, x), y)
+    return x.sub(seen.gradient, alpha=sigma**2)
+
+
+# ---- samplers around samplers ------------------------------------------------------------------------------
+
+
+def denoised(sampler: Sampler) -> Sampler:
+    """A diffusion sampler on an energy: sent slopes, it sees denoised images."""
+    try:
+        query = next(sampler)
+        while True:
+            seen: Slope = yield query
+            query = sampler.send(denoise(query, seen))
+    except StopIteration as end:
+        x_0: Tensor = end.value
+        return x_0
+
+
+def denoise(query: Query, seen: Slope) -> Tensor:
+    """Return E[x_0 | x], (B, C, H, W), by Tweedie's formula."""
+    return query.x - _wide(query.sigma) ** 2 * seen.gradient
+
+
+def kept(sampler: Sampler, known: Tensor, keep: Tensor) -> Sampler:
+    """A diffusion sampler that fills in: every guess of x_0 has the known pixels, so the answer has them too.
+
+    Args:
+        known: (B, C, H, W);  keep: bool, where it counts, of a shape that meets that of known.
+
+    Source: Wang et al. 2023, DDNM (arXiv:2212.00490), eq. (13) for inpainting.
+    """
+    try:
+        query = next(sampler)
+        while True:
+            x_0 = yield query
+            query = sampler.send(torch.where(keep, known, x_0))
+    except StopIteration as end:
+        result: Tensor = end.value
+        return result
+
+
+# ---- the trained energies ----------------------------------------------------------------------------------
+
+
+class ResidualEnergy(nn.Module):
+    """E(x, sigma, y) = |x - R(x, sigma, y)|**2 / (2 sigma**2): how much noise, in sigmas, R finds in x.
+
+    With R a denoiser this is close to right before any training: where images fill few of the dimensions, R's
+    Jacobian is the projection onto those few, the residual is orthogonal to them, and the gradient
+    (I - J_R)^T (x - R) / sigma**2 is the residual itself over sigma**2. Training mends the difference.
+
+    Args:
+        residual: R, a network preconditioned like a denoiser.
+
+    Source: Salimans & Ho 2021, "Should EBMs model the energy or the score?"; Du et al. 2023
+    (arXiv:2302.11552), section 5.1.
+    """
+
+    def __init__(self, residual: Denoiser) -> None:
+        super().__init__()
+        self.residual = residual
+
+    def forward(self, x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        """Return E (B,) for x (B, C, H, W), sigma (B,) above 0, y (B,) int64; always summed in x's dtype."""
+        r = (x - self.residual(x, sigma, y)) / sigma.view(-1, 1, 1, 1)
+        e: Tensor = r.square().flatten(1).sum(1) / 2
+        return e
+
+
+class EnergyDenoiser(nn.Module):
+    """The denoiser that is in an energy, E[x_0 | x] = x - sigma**2 grad E: for losses and for `draw`.
+
+    Its gradient with respect to the parameters goes through the gradient with respect to x.
+    """
+
+    def __init__(self, energy: nn.Module) -> None:
+        super().__init__()
+        self.energy = energy
+
+    def forward(self, x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        """Return E[x_0 | x] (B, C, H, W), arguments as a denoiser's."""
+        seen = slope(self.energy, x, sigma, y, create_graph=torch.is_grad_enabled())
+        return denoise(Query(x, sigma, y), seen)
+
+
+def _square(x: Tensor) -> Tensor:
+    """Return |x|**2 of each image, (B,)."""
+    return x.square().flatten(1).sum(1)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Return (B,) so that it meets (B, C, H, W)."""
+    return values.view(-1, 1, 1, 1)

@@ -1,0 +1,269 @@
+"""A setting: how images are drawn, with nothing left open. Whoever draws, draws by `Setting.build`.
+
+A request, a setting in words (ddim:50:eta=1) and what a run is served with all become one through `filled`,
+so that what is left open means the same everywhere.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genserve.runs.export import FAMILIES, Spec
+from genserve.sampling.langevin import annealed, denoise, denoised, kept, langevin, mala
+from genserve.sampling.noise import Noise, uniform
+from genserve.sampling.samplers import (
+    SAMPLERS,
+    TAKE_ETA,
+    Sampler,
+    See,
+    evaluations,
+    guided,
+    sampler_named,
+    watched,
+)
+from genserve.sampling.schedules import Tuned, levels
+
+WALKS = ("langevin", "mala")  # samplers that take the slope of an energy as it is
+
+
+class BadSetting(ValueError):  # noqa: N818 (as BadRequest)
+    """A field of a setting that does not fit the model or another field."""
+
+    def __init__(self, field: str, message: str, allowed: str) -> None:
+        super().__init__(f"{field}: {message} (allowed: {allowed})")
+        self.field, self.message, self.allowed = field, message, allowed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How images are drawn.
+
+    Args:
+        sampler: one of diffusion.SAMPLERS, or of WALKS for an energy.
+        steps: of the sampler, at least 1.
+        schedule: of the noise levels; means nothing at one level.
+        guidance: weight of the class; of a diffusion model.
+        eta: fresh noise of the samplers in TAKE_ETA, 0 to 1.
+        sigma_min, sigma_max: last and first noise level; equal where a walk stays at one level.
+        step_size: of WALKS, in units of sigma**2.
+        noise: standard deviation of the fresh noise of a Langevin step, in units of sigma; none is what
+            `annealed` and `langevin` find consistent.
+        gradient_max: every component of the gradient is clamped to this; at one level.
+        tuned: what the schedule `tuned` stands for.
+    """
+
+    sampler: str
+    steps: int
+    schedule: str = "karras"
+    guidance: float = 1.0
+    eta: float = 0.0
+    sigma_min: float
+    sigma_max: float
+    step_size: float = 1.0
+    noise: float | None = None
+    gradient_max: float | None = None
+    tuned: tuple[Tuned, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, good, allowed in (
+            ("steps", self.steps >= 1, "at least 1"),
+            ("eta", 0 <= self.eta <= 1, "0 to 1"),
+            ("guidance", 0 <= self.guidance < math.inf, "0 or more"),
+            ("step_size", 0 < self.step_size < math.inf, "above 0"),
+            ("noise", self.noise is None or 0 <= self.noise < math.inf, "0 or more"),
+            ("sigma_max", 0 < self.sigma_min <= self.sigma_max < math.inf, "sigma_min or more, both above 0"),
+        ):
+            if not good:
+                raise BadSetting(name, f"got {getattr(self, name)}", allowed)
+
+    @property
+    def one_level(self) -> bool:
+        """Whether the sampler stays at a single noise level."""
+        return self.sigma_min == self.sigma_max
+
+    @property
+    def sigmas(self) -> Tensor:
+        """The noise levels, (steps + 1,) float64, falling to 0; raises ValueError where there are no such."""
+        return levels(self.schedule, self.steps, self.sigma_min, self.sigma_max, self.tuned)
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations of an image; of an energy, each with its gradient."""
+        if self.sampler in SAMPLERS:
+            return evaluations(self.sampler, self.steps) * (2 if self.guidance != 1 else 1)
+        stays = self.one_level and self.sampler == "langevin"  # the others look once more at the end
+        return self.steps if stays else self.steps + 1
+
+    def build(
+        self,
+        noise: Noise,
+        like: Tensor,
+        y: Tensor,
+        *,
+        energy: bool = False,
+        no_class: int = 0,
+        start: Tensor | None = None,
+        keep: Tensor | None = None,
+        see: See | None = None,
+        accepted: Callable[[Tensor], None] = lambda _: None,
+    ) -> Sampler:
+        """Return the sampler that draws one image for each row of `like`.
+
+        From noise of the first level, which is what the sampler is told; at one level from uniform noise.
+
+        Args:
+            noise: a stream of its own for each image.
+            like: (B, C, H, W), shape, dtype and device of the images.
+            y: (B,) int64, their classes.
+            energy: the model answers with slopes, not with x_0.
+            no_class: the y that means "no class", for guidance.
+            start: (B, C, H, W), pictures to start from. They are taken to have noise of sigma_max, so
+                that is exactly the first level; with `keep` they are what stays, and the rest starts from
+                noise.
+            keep: bool, which pixels of `start` stay, of a shape that meets that of start.
+            see: is shown every query and the guess of x_0, before guidance.
+            accepted: is shown which chains of `mala` took each step, (B,) bool.
+
+        Raises:
+            ValueError: the schedule has no such levels, or an annealed walk is to keep pixels.
+        """
+        if self.one_level:
+            return _seen(self._at_one_level(noise, like, y, start, keep, accepted), see)
+        sigmas = self.sigmas
+        if start is not None and keep is None:
+            sigmas[0] = self.sigma_max
+            x_t = start
+        else:
+            x_t = sigmas[0].item() * noise(like)
+        if self.sampler in WALKS:
+            if keep is not None:
+                raise ValueError(f"{self.sampler} from level to level cannot keep pixels")
+            walk = annealed(x_t, sigmas, y, step_size=self.step_size, noise_std=self.noise, noise=noise)
+            return _seen(walk, see)
+        sampler = sampler_named(self.sampler, x_t, sigmas, y, eta=self.eta, noise=noise)
+        if see is not None:
+            sampler = watched(sampler, see)
+        if keep is not None and start is not None:
+            sampler = kept(sampler, start, keep)
+        if energy:
+            return denoised(sampler)
+        return guided(sampler, self.guidance, no_class) if self.guidance != 1 else sampler
+
+    def _at_one_level(
+        self,
+        noise: Noise,
+        like: Tensor,
+        y: Tensor,
+        start: Tensor | None,
+        keep: Tensor | None,
+        accepted: Callable[[Tensor], None],
+    ) -> Sampler:
+        x = uniform(noise, like) if start is None else start
+        if start is not None and keep is not None:
+            x = torch.where(keep, start, uniform(noise, like))
+        sigma, known = self.sigma_max, x
+
+        def inside(x: Tensor) -> Tensor:
+            x = x.clamp(-1, 1)
+            return x if keep is None else torch.where(keep, known, x)
+
+        step: dict[str, Any] = {"steps": self.steps, "step_size": self.step_size * sigma**2, "noise": noise}
+        if self.sampler == "mala":
+            return mala(x, sigma, y, accepted=accepted, **step)
+        return langevin(
+            x,
+            sigma,
+            y,
+            noise_std=None if self.noise is None else self.noise * sigma,
+            gradient_max=self.gradient_max or math.inf,
+            inside=inside,
+            **step,
+        )
+
+
+def _seen(sampler: Sampler, see: See | None) -> Sampler:
+    """Return a sampler of slopes that is watched by what wants to see guesses of x_0."""
+    if see is None:
+        return sampler
+    return watched(sampler, lambda query, slope: see(query, denoise(query, slope)))
+
+
+def filled(
+    spec: Spec,
+    *,
+    sampler: str | None = None,
+    steps: int | None = None,
+    schedule: str | None = None,
+    eta: float | None = None,
+    guidance: float | None = None,
+    step_size: float | None = None,
+    noise: float | None = None,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+) -> Setting:
+    """Return the setting of a model for drawing from noise; what is none is what the model is served with.
+
+    Where neither sampler, schedule nor eta is given, tuned levels for this number of steps come first. A
+    sampler that is named alone draws no fresh noise (eta 0).
+
+    Raises:
+        BadSetting: a field does not fit the model or another field.
+    """
+    walk = spec.walk
+    plain = walk is not None and walk.plain
+    is_open = sampler is None and schedule is None and eta is None and not plain
+    steps = spec.steps if steps is None else steps
+    tuned = spec.tuned_for(steps) if is_open or schedule == "tuned" else None
+    name = sampler or (tuned or spec).sampler
+    allowed = WALKS if plain else FAMILIES[spec.family]
+    if name not in allowed:
+        why = "only a walk stays at one noise level" if plain else f"this model is not sampled by {name}"
+        raise BadSetting("sampler", why, ", ".join(allowed))
+    if guidance not in (None, 1) and (not spec.classes or spec.family != "diffusion"):
+        raise BadSetting("guidance", "guidance is for diffusion models with classes", "1, or leave it out")
+    values: dict[str, Any] = {
+        "sampler": name,
+        "steps": steps,
+        "sigma_min": spec.sigma_min if sigma_min is None else sigma_min,
+        "sigma_max": spec.sigma_max if sigma_max is None else sigma_max,
+    }
+    if name in WALKS and walk is not None:
+        if name == "mala":
+            _refuse("mala's noise follows from its step_size", noise=noise)
+        elif noise is None and (plain or step_size is None):
+            noise = walk.noise_std  # which goes with the model's own step size
+        values |= {"noise": noise, "step_size": step_size or walk.step_size}
+        values |= {"gradient_max": walk.gradient_max}
+    else:
+        _refuse(f"{name} has none", step_size=step_size, noise=noise)
+    if plain:
+        _refuse(f"{name} stays at one noise level", eta=eta, schedule=schedule)
+        return Setting(**values)
+    if name in TAKE_ETA:
+        usual = (tuned or spec).eta if sampler is None else 0.0
+        values["eta"] = usual if eta is None else eta
+    elif eta is not None:
+        raise BadSetting("eta", f"{name} takes no eta", f"only with sampler {' or '.join(TAKE_ETA)}")
+    usual = spec.guidance if spec.classes and spec.family == "diffusion" else 1.0
+    values["guidance"] = usual if guidance is None else guidance
+    schedule = schedule or ("tuned" if tuned else spec.schedule)
+    setting = Setting(**values, schedule=schedule, tuned=spec.tuned)
+    try:
+        sigmas = setting.sigmas
+    except ValueError as error:
+        raise BadSetting("steps", str(error), f"other steps, or another schedule than {schedule}") from error
+    if not bool((sigmas.diff() < 0).all()):
+        low, high = values["sigma_min"], values["sigma_max"]
+        raise BadSetting("steps", f"{steps} levels do not fit between {low:g} and {high:g}", "fewer steps")
+    return setting
+
+
+def _refuse(why: str, **fields: Any) -> None:
+    """Raise BadSetting for the first field that is given."""
+    for name, value in fields.items():
+        if value is not None:
+            raise BadSetting(name, why, "leave it out")

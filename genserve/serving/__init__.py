@@ -1,0 +1,1 @@
+"""What an archive carries: requests in, replies out."""

@@ -1,0 +1,1 @@
+"""The servers that genserve runs in; the only place that knows their interfaces."""

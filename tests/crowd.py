@@ -1,0 +1,45 @@
+"""What a crowd asks of an engine: small requests of every sampler on a model that is known exactly."""
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from genserve.sampling.noise import Streams
+from genserve.sampling.samplers import SAMPLERS, Query, Sampler, guided, sampler_named
+from genserve.sampling.schedules import karras
+
+NO_CLASS = 3
+
+
+def model(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+    """E[x_0 | x_t] of a Gaussian whose mean is the class: row by row, so every error left is the engine's."""
+    mean = torch.where(y == NO_CLASS, 1.0, y).view(-1, 1, 1, 1)
+    return mean + 0.04 / (0.04 + sigma.view(-1, 1, 1, 1) ** 2) * (x - mean)
+
+
+def request(seed: int, n: int, steps: int, name: str, guidance: float) -> Sampler:
+    noise = Streams(seed, range(n))
+    x_t = 80 * noise(torch.empty(n, 1, 2, 2))
+    inner = sampler_named(name, x_t, karras(steps), torch.arange(n) % 3, eta=0.0, noise=noise)
+    return inner if guidance == 1 else guided(inner, guidance, NO_CLASS)
+
+
+def steady(n: int, ticks: int) -> Sampler:
+    """Ask for n images, so many times."""
+    x = torch.zeros(n, 1, 2, 2)
+    for _ in range(ticks):
+        yield Query(x, torch.ones(n), torch.zeros(n, dtype=torch.long))
+    return x
+
+
+REQUESTS = st.lists(
+    st.tuples(
+        st.integers(0, 5),
+        st.integers(1, 5),
+        st.integers(1, 12),
+        st.sampled_from(SAMPLERS),
+        st.sampled_from([1.0, 2.5]),
+    ),
+    min_size=1,
+    max_size=6,
+)

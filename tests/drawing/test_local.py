@@ -1,0 +1,157 @@
+"""Drawing in bulk: an image depends on its seed and number, and classes come in fair shares."""
+
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genserve.drawing.local import draw, fair_classes, served, setting
+from genserve.runs.export import Spec, Walk
+from genserve.sampling.samplers import Denoiser
+from genserve.sampling.schedules import Tuned
+
+MODEL = Spec(
+    name="m",
+    family="diffusion",
+    shape=(1, 4, 4),
+    classes=("dark", "light"),
+    sigma_min=0.002,
+    sigma_max=40.0,
+)
+
+
+class Towards(nn.Module):
+    """F of a denoiser that pulls each class to a gray of its own; counts the images it is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gray = nn.Parameter(torch.tensor([-0.8, 0.8, 0.0]))
+        self.asked = 0
+
+    def forward(self, x: Tensor, c_noise: Tensor, y: Tensor) -> Tensor:
+        self.asked += len(x)
+        return 2 * self.gray[y].view(-1, 1, 1, 1).expand_as(x) - 0.3 * x
+
+
+@pytest.fixture
+def denoiser() -> Denoiser:
+    return Denoiser(Towards(), 0.0, 0.5).requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    "text", ["dpmpp_2m:5", "heun:4", "ddpm:6:schedule=cosine", "ddim:5:eta=1:guidance=2"]
+)
+def test_an_image_is_the_same_in_any_batch_at_the_cost_it_says(denoiser: Denoiser, text: str) -> None:
+    how, y = setting(text, MODEL), torch.arange(7) % 2
+    together = draw(denoiser, MODEL, how, y, seed=3)
+    assert denoiser.net.asked == 7 * how.nfe
+    alone = draw(denoiser, MODEL, how, y, seed=3, batch_size=2)
+    assert (together.int() - alone.int()).abs().max() <= 1
+    assert together.flatten(1).float().std(0).min() > 1  # and images differ
+    assert together[y == 1].float().mean() > together[y == 0].float().mean() + 20
+
+
+def test_a_setting_says_what_it_changes_and_the_model_the_rest() -> None:
+    how = setting("ddim:50:schedule=linear:eta=0.5:guidance=1.5:sigma_max=20", MODEL)
+    assert (how.sampler, how.steps, how.schedule, how.eta, how.guidance) == ("ddim", 50, "linear", 0.5, 1.5)
+    assert (how.sigma_min, how.sigma_max) == (MODEL.sigma_min, 20)
+    assert how.sigmas[0] <= 20
+    assert how.nfe == 100  # guidance asks twice
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "heun",
+        "euler:10",
+        "heun:ten",
+        "heun:0",
+        "heun:10:rho=7",
+        "heun:10:guidance",
+        "heun:10:eta=1",
+        "heun:10:schedule=sine",
+        "heun:5000:schedule=linear",
+    ],
+)
+def test_what_is_no_setting_is_refused(text: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"SAMPLER:STEPS|sampler: |eta: heun takes no eta|schedule|at least 1"
+    ):
+        setting(text, MODEL)
+
+
+def test_classes_come_in_their_shares_at_every_n_and_image_k_keeps_its_own() -> None:
+    counts = torch.tensor([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
+    y = fair_classes(10_000, counts)
+    assert y[:100].equal(fair_classes(100, counts))
+    so_far = torch.nn.functional.one_hot(y, 10).cumsum(0)
+    expected = torch.arange(1, 10_001).unsqueeze(1) * counts / counts.sum()
+    assert (so_far - expected).abs().max() < 3  # images; of independent draws it would be about 100
+
+
+def test_a_class_that_never_occurs_is_never_drawn() -> None:
+    drawn = fair_classes(1000, torch.tensor([0, 3, 0, 1, 0]))
+    assert drawn.bincount(minlength=5).tolist() == [0, 750, 0, 250, 0]
+
+
+class Spring(nn.Module):
+    """An energy with noise levels: of images that are one gray, by class; counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gray = nn.Parameter(torch.tensor([-0.5, 0.5, 0.0]))
+        self.asked = 0
+
+    def forward(self, x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        self.asked += len(x)
+        centred = x - self.gray[y].view(-1, 1, 1, 1)
+        return centred.square().flatten(1).sum(1) / (2 * (0.1 + sigma**2))
+
+
+WALK = Walk(plain=True, read_sigma=1.0, step_size=0.2, noise_std=0.1, gradient_max=0.5)
+ENERGY = replace(MODEL, family="energy", walk=replace(WALK, plain=False))
+PLAIN = replace(ENERGY, walk=WALK, sampler="langevin", sigma_min=1.0, sigma_max=1.0, classes=())
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "nfe"),
+    [
+        ("heun:4", ENERGY, 7),
+        ("ddim:5:eta=1", ENERGY, 5),
+        ("langevin:6:step_size=0.4:noise=0.5", ENERGY, 7),
+        ("langevin:6", PLAIN, 6),
+    ],
+)
+def test_an_energy_is_drawn_from_like_a_denoiser(text: str, model: Spec, nfe: int) -> None:
+    how, y, energy = setting(text, model), torch.arange(7) % 2, Spring().requires_grad_(False)
+    together = draw(energy, model, how, y, seed=3)
+    assert (how.nfe, energy.asked) == (nfe, 7 * nfe)
+    alone = draw(energy, model, how, y, seed=3, batch_size=2)
+    assert (together.int() - alone.int()).abs().max() <= 1
+    assert together[y == 1].float().mean() > together[y == 0].float().mean() + 20
+
+
+def test_what_a_setting_of_an_energy_leaves_out_is_the_walk_s() -> None:
+    how = setting("langevin:6:noise=0.3", PLAIN)
+    assert (how.step_size, how.noise, how.gradient_max) == (0.2, 0.3, 0.5)
+    for text in ("ddim:5", "langevin:5:guidance=2"):
+        with pytest.raises(ValueError, match=r"sampler: only a walk|KEY one of"):
+            setting(text, PLAIN)
+
+
+def test_tuned_levels_are_the_model_s_and_served_names_them() -> None:
+    found = (Tuned(sampler="dpmpp_2m", eta=0.5, sigmas=(30.0, 2.0)),)
+    model = replace(MODEL, tuned=found)
+    how = setting("ddim:2:schedule=tuned", model)
+    assert how.sigmas.tolist() == [30.0, 2.0, 0.0]
+    with pytest.raises(ValueError, match="tuned knows 2"):
+        setting("ddim:3:schedule=tuned", model)
+
+    serving = {"sampler": "ddim", "eta": 1.0, "steps": 2, "tuned": [asdict(found[0])]}
+    assert served(serving) == "dpmpp_2m:2:schedule=tuned:eta=0.5"
+    assert served(serving | {"steps": 7, "schedule": "cosine"}) == "ddim:7:schedule=cosine:eta=1"
+    assert served({"sampler": "dpmpp_2m", "steps": 18, "guidance": 1.5}) == "dpmpp_2m:18:guidance=1.5"
+    for text in (served(serving), served(serving | {"steps": 3})):
+        assert setting(text, model).steps == int(text.split(":")[1])

@@ -1,0 +1,368 @@
+"""The run directory while it grows: whose it is, what it refuses before it writes, where it goes on from."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from genserve.data.pictures import DataConfig, ImageSet
+from genserve.files import digest
+from genserve.learning.checkpoint import Checkpoint, held
+from genserve.runs import directory as run
+
+SETS = {"data": ImageSet(torch.zeros(8, 1, 2, 2, dtype=torch.uint8), torch.arange(8) % 2, ("a", "b"))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A stand-in for what it takes to build a network again."""
+
+    family: str = "line"
+    shape: tuple[int, ...] = (2,)
+    classes: tuple[str, ...] = ("a", "b")
+    net: dict[str, int] = field(default_factory=lambda: {"width": 2})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """A stand-in for a program's configuration."""
+
+    name: str = "run"
+    output: str = "runs"
+    start_from: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    lr: float = 0.1
+    widths: tuple[int, ...] = (1, 2)
+    epochs: int = 3
+    max_batches_per_epoch: int | None = None
+    threads: int = 0
+    tensorboard: bool = False
+
+
+def checkpoint(directory: Path, *, first: bool = True, model: Model | None = None, inputs=None, **settings):
+    config = Learnt(name=directory.name, output=str(directory.parent), **settings)
+    return Checkpoint(config, model or Model(), SETS, inputs, first=first)
+
+
+def trained(value: float = 0.0, width: int = 2):
+    """A network, its EMA and an optimiser that has taken one step."""
+    network, ema = nn.Linear(width, 2), nn.Linear(width, 2)
+    nn.init.constant_(ema.weight, value)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+    network(torch.ones(1, width)).sum().backward()
+    optimizer.step()
+    return network, ema, optimizer
+
+
+def begun(directory: Path, value: float = 0.25, step: int = 60, **settings) -> None:
+    """Write a run with one checkpoint."""
+    first = checkpoint(directory, **settings)
+    first.resume(*trained(), total=100)
+    first.save(step, *trained(value))
+
+
+def state_of(directory: Path) -> dict[str, tuple[int, bytes]]:
+    """Return what a refusal must leave as it is: names, times and contents, and the time of the folder."""
+    files = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in directory.iterdir()}
+    return files | {"": (directory.stat().st_mtime_ns, b"")}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+# ---- going on ----------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_gives_back_what_was_saved_and_drops_what_came_later(directory: Path):
+    before = checkpoint(directory)
+    assert before.resume(*trained(), total=100) == {}
+    saved = trained(0.25)
+    before.record(50, loss=0.5)
+    before.save(60, *saved, buffer=torch.arange(3))
+    before.record(100, loss=0.4)
+    with (directory / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 110, "lo')  # killed here
+    (directory / ".state.pt.17.part").write_bytes(b"half")  # and here
+
+    resumed = trained()
+    rest = checkpoint(directory).resume(*resumed, total=100)
+    assert rest["step"] == 60
+    assert rest["buffer"].equal(torch.arange(3))
+    for live, old in zip(resumed[:2], saved[:2], strict=True):
+        assert all(value.equal(old.state_dict()[name]) for name, value in live.state_dict().items())
+    moments = [optimizer.state_dict()["state"][0]["exp_avg"] for optimizer in (saved[2], resumed[2])]
+    assert moments[0].equal(moments[1])
+    assert (directory / "metrics.jsonl").read_text() == '{"step": 50, "loss": 0.5}\n'
+    assert run.read_config(directory)["train"]["widths"] == [1, 2]
+    assert not list(directory.glob(".*"))
+
+
+def test_a_run_that_never_saved_starts_afresh(directory: Path):
+    checkpoint(directory).resume(*trained(), total=100)
+    checkpoint(directory).record(50, loss=0.5)
+    assert checkpoint(directory, lr=0.2).resume(*trained(), total=100) == {}
+    assert run.read_metrics(directory) == []
+    assert run.read_config(directory)["train"]["lr"] == 0.2
+
+
+def test_a_repeated_run_that_is_finished_writes_nothing(directory: Path):
+    begun(directory, step=100)
+    before = state_of(directory)
+    assert checkpoint(directory).resume(*trained(), total=100)["step"] == 100
+    assert state_of(directory) == before
+
+
+def test_weights_that_a_kill_kept_from_being_written_are_written_when_the_run_goes_on(directory: Path):
+    """The state comes first, so that after any kill there is either no checkpoint or one to go on from."""
+    begun(directory, 0.25, step=60)
+    old = (directory / "weights.safetensors").read_bytes()
+    for kept in (None, {"best": torch.ones(2)}):
+        network, ema, optimizer = trained(0.75)
+        checkpoint(directory).save(100, network, ema, optimizer, kept)
+        complete = (directory / "weights.safetensors").read_bytes()
+        assert complete != old
+        for left in (old, None):
+            (directory / "weights.safetensors").unlink()
+            if left:
+                (directory / "weights.safetensors").write_bytes(left)
+            checkpoint(directory).resume(*trained(), total=100)
+            assert (directory / "weights.safetensors").read_bytes() == complete
+
+
+def test_a_first_checkpoint_whose_weights_cannot_be_written_is_one_to_go_on_from(directory: Path):
+    first = checkpoint(directory)
+    first.resume(*trained(), total=100)
+    (directory / "weights.safetensors").mkdir()  # in the way
+    with pytest.raises(IsADirectoryError) as refusal:
+        first.save(60, *trained(0.25))
+    assert refusal.value.filename == str(directory / "weights.safetensors")
+    (directory / "weights.safetensors").rmdir()
+    assert checkpoint(directory).resume(*trained(), total=100)["step"] == 60
+    assert run.read_weights(directory / "weights.safetensors")["weight"].eq(0.25).all()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_is_named(directory: Path, full_disk):
+    begun(directory)
+    before = state_of(directory)
+    with full_disk(1000), pytest.raises(OSError, match=r"File too large: .*run/state\.pt") as refusal:
+        checkpoint(directory).save(70, *trained(0.5))
+    assert refusal.value.filename == str(directory / "state.pt")
+    after = state_of(directory)
+    assert {name: after[name] for name in after if name} == {name: before[name] for name in before if name}
+    assert checkpoint(directory).resume(*trained(), total=100)["step"] == 60
+    (directory / "metrics.jsonl").unlink()
+    (directory / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: .*metrics\.jsonl"):
+        checkpoint(directory).record(70, loss=0.5)
+
+
+def test_only_the_first_rank_writes(directory: Path):
+    second = checkpoint(directory, first=False)
+    assert second.resume(*trained(), total=100) == {}
+    second.record(50, loss=0.5)
+    second.save(50, *trained(1.0))
+    assert not directory.exists()
+
+
+def test_a_line_of_metrics_is_whole_as_soon_as_it_is_recorded(directory: Path):
+    recorder = checkpoint(directory)
+    recorder.resume(*trained(), total=100)
+    for step in (50, 100):
+        recorder.record(step, loss=1 / step)
+        last = (directory / "metrics.jsonl").read_text().splitlines()[-1]
+        assert json.loads(last) == {"step": step, "loss": 1 / step}
+
+
+# ---- refusing ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_may_go_on_longer_and_elsewhere_but_not_learn_something_else(directory: Path, tmp_path: Path):
+    begun(directory)
+    before = state_of(directory)
+    other = {"lr": 0.2, "widths": (3,), "max_batches_per_epoch": 7}
+    named = r"another run \(lr was 0.1, is 0.2; max_batches.* was None, is 7; widths was \[1, 2\], is \[3\]\)"
+    with pytest.raises(ValueError, match=named):
+        checkpoint(directory, **other).resume(*trained(), total=100)
+    with pytest.raises(ValueError, match=r"another run \(classes were a, b, are a, b, c\)"):
+        checkpoint(directory, model=Model(classes=("a", "b", "c"))).resume(*trained(), total=100)
+    with pytest.raises(ValueError, match=r"is 60 steps long already, 59 are asked for"):
+        checkpoint(directory).resume(*trained(), total=59)
+    assert state_of(directory) == before
+    moved = directory.rename(tmp_path / "moved")
+    free = {"epochs": 9, "threads": 4, "data": DataConfig(root="else/where/", download=False)}
+    assert checkpoint(moved, **free).resume(*trained(), total=300)["step"] == 60
+    assert run.read_config(moved)["train"]["epochs"] == 9
+
+
+def test_contents_of_inputs_are_compared_and_not_their_places(directory: Path):
+    teacher = {"inputs": {"data": "1" * 64}}
+    begun(directory, **teacher)
+    before = state_of(directory)
+    with pytest.raises(ValueError, match=r"another run \(data has other contents\)"):
+        checkpoint(directory, inputs={"data": "2" * 64}).resume(*trained(), total=100)
+    with pytest.raises(ValueError, match=r"another run \(data was "):
+        checkpoint(directory).resume(*trained(), total=100)
+    assert state_of(directory) == before
+
+
+def test_a_run_of_an_older_version_goes_on_and_what_it_recorded_is_compared(directory: Path):
+    """It has neither data nor inputs, and lacks settings that did not exist: they count as their defaults."""
+    begun(directory)
+    config = run.read_config(directory)
+    old = {"format": 1, "model": config["model"], "train": {"lr": 0.1, "widths": [1, 2]}}
+    run.write_json(directory / "config.json", old)
+    state = torch.load(directory / "state.pt", weights_only=True)
+    del state["kept"]
+    run.save_state(directory / "state.pt", state)
+    run.write_weights(directory / "weights.safetensors", {"best": torch.ones(1)})  # chosen by that version
+    before = state_of(directory)
+    for other in ({"lr": 0.2}, {"max_batches_per_epoch": 3}, {"start_from": "x"}):
+        with pytest.raises(ValueError, match=next(iter(other))):
+            checkpoint(directory, **other).resume(*trained(), total=100)
+    assert state_of(directory) == before
+    assert checkpoint(directory).resume(*trained(), total=100)["step"] == 60
+    assert run.read_weights(directory / "weights.safetensors")["best"].item() == 1
+    assert run.read_config(directory)["data"]["images"] == 8
+
+
+def test_weights_without_a_state_are_never_overwritten(directory: Path):
+    begun(directory)
+    (directory / "state.pt").unlink()
+    before = state_of(directory)
+    with pytest.raises(ValueError, match=r"weights and no state\.pt .*--start-from .*run begins a new run"):
+        checkpoint(directory).resume(*trained(), total=100)
+    (directory / "config.json").unlink()  # even if nothing else is there
+    with pytest.raises(ValueError, match=r"weights and no state\.pt"):
+        checkpoint(directory).resume(*trained(), total=100)
+    assert state_of(directory)["weights.safetensors"] == before["weights.safetensors"]
+
+
+def foreign_state(directory: Path) -> None:
+    run.save_state(directory / "state.pt", {"step": 60, "weights": torch.ones(1)})
+
+
+def other_network(directory: Path) -> None:
+    names, (network, ema, optimizer) = ("model", "ema", "optimizer"), trained(width=3)
+    parts = (network.state_dict(), ema.state_dict(), optimizer.state_dict())
+    run.save_state(directory / "state.pt", {"step": 60} | dict(zip(names, parts, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda d: os.truncate(d / "state.pt", 700), r"state\.pt is not a whole checkpoint"),
+        (lambda d: (d / "state.pt").write_bytes(b""), r"state\.pt is not a whole checkpoint"),
+        (foreign_state, r"state\.pt is no checkpoint: it has no ema, model, optimizer"),
+        (other_network, r"state\.pt is of another network: weight is \(2, 3\), should be \(2, 2\)"),
+        (lambda d: os.truncate(d / "config.json", 90), r"config\.json is not whole JSON"),
+        (lambda d: (d / "config.json").write_text('{"a": 1}'), r"config\.json has format None"),
+        (lambda d: (d / "config.json").write_text('{"format": 1, "model": {}, "train": 3}'), "config.json"),
+        (lambda d: (d / "config.json").unlink(), "is no run directory: it has no config.json"),
+        (lambda d: (d / "metrics.jsonl").write_text("no\n[]\n"), r"metrics\.jsonl, line 1,"),
+    ],
+)
+def test_a_torn_or_foreign_file_is_named_before_anything_is_written(directory: Path, spoil, named: str):
+    begun(directory)
+    spoil(directory)
+    before = state_of(directory)
+    with pytest.raises((ValueError, FileNotFoundError), match=named):
+        checkpoint(directory).resume(*trained(), total=100)
+    assert state_of(directory) == before
+
+
+# ---- starting from another run -----------------------------------------------------------------------------
+
+
+def test_a_new_run_starts_with_the_averaged_weights_of_another_and_records_which(directory: Path):
+    begun(directory, 0.25)
+    new, networks = directory.with_name("new"), trained()
+    assert checkpoint(new, start_from=str(directory)).resume(*networks, total=100) == {}
+    assert all(network.weight.eq(0.25).all() for network in networks[:2])
+    config = run.read_config(new)
+    assert config["train"]["start_from"] == str(directory)
+    assert config["inputs"] == {"start_from": digest(directory / "weights.safetensors")}
+
+
+def test_a_run_goes_on_without_the_weights_it_began_with_but_not_with_others(
+    directory: Path,
+):
+    begun(directory)
+    new, moved = directory.with_name("new"), directory.with_name("moved")
+    begun(new, start_from=str(directory))
+    shutil.move(directory, moved)
+    recorded = run.read_config(new)["inputs"]
+    for place in (directory, moved):  # gone, and somewhere else
+        assert checkpoint(new, start_from=str(place)).resume(*trained(), total=100)["step"] == 60
+        assert run.read_config(new)["inputs"] == recorded
+    before = state_of(new)
+    run.write_weights(moved / "weights.safetensors", trained(9.0)[1].state_dict())
+    with pytest.raises(ValueError, match=r"another run \(start_from has other contents\)"):
+        checkpoint(new, start_from=str(moved)).resume(*trained(), total=100)
+    with pytest.raises(ValueError, match=r"another run \(start_from was '.*moved', is None\)"):
+        checkpoint(new).resume(*trained(), total=100)
+    assert state_of(new) == before
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"family": "curve"}, "has family line, this run curve"),
+        ({"shape": (3,)}, r"has shape \[2\], this run \[3\]"),
+        ({"classes": ("a",)}, r"has classes \['a', 'b'\], this run \['a'\]"),
+        ({"net": {"width": 3}}, "has net {'width': 2}, this run {'width': 3}"),
+    ],
+)
+def test_weights_of_another_model_are_no_start(directory: Path, other, named: str):
+    begun(directory)
+    new = checkpoint(directory.with_name("new"), model=Model(**other), start_from=str(directory))
+    with pytest.raises(ValueError, match=f"start_from .*run {named}"):
+        new.resume(*trained(), total=100)
+    assert not directory.with_name("new").exists()
+
+
+# ---- one program at a time ---------------------------------------------------------------------------------
+
+
+def test_a_directory_is_one_programs_until_that_ends_however_it_ends(directory: Path):
+    program = "import sys; from pathlib import Path; from genserve.learning.checkpoint import held\n"
+    program += "with held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout is not None
+    try:
+        assert other.stdout.readline() == b"held\n"
+        before = state_of(directory)
+        with pytest.raises(ValueError, match=r"run is in use by another program"), held(directory):
+            pass
+        assert state_of(directory) == before == {"": before[""]}  # the lock is no file
+    finally:
+        os.kill(other.pid, signal.SIGKILL)
+        other.communicate()
+    with held(directory):
+        (directory / "config.json").write_text("{}")
+    assert directory.exists()
+
+
+def test_a_directory_into_which_nothing_was_put_is_removed_again(directory: Path):
+    with pytest.raises(ValueError, match="no such teacher"), held(directory):
+        raise ValueError("no such teacher")
+    assert not directory.exists()
+
+
+def test_a_place_that_can_hold_no_run_is_named(directory: Path):
+    directory.write_text("a file")
+    for place in (directory, directory / "below"):
+        with pytest.raises(NotADirectoryError) as refusal, held(place):
+            pass
+        assert refusal.value.filename == str(place)

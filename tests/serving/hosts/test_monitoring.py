@@ -1,0 +1,146 @@
+"""Every metric that a worker tells is declared with its labels, explained and drawn.
+
+The host drops what is not declared without a word. Handler, metrics and the lines it reads are the real ones.
+"""
+
+import json
+import logging
+import re
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import loading
+import pytest
+import yaml
+from real_server import ROOT
+from ts.context import Context
+from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
+
+from genserve.runs.export import export
+from genserve.serving.hosts import torchserve as host
+
+# Metric.parse in the host's front end, less the unit and the time
+LINE = re.compile(r"\[METRICS\](\w+)\.\w+:([0-9\-,.e]+)\|#([^|]*)\|#type:(\w+)\|#hostname:[^,]+,[^,]+,all")
+DECLARED = {
+    entry["name"]: entry["dimensions"]
+    for entry in yaml.safe_load((ROOT / "metrics.yaml").read_text())["model_metrics"]["counter"]
+}
+
+
+class Line(NamedTuple):
+    """What the host reads of a metric."""
+
+    name: str
+    value: float
+    labels: dict[str, str]
+
+
+WRITER = "ts.metrics.caching_metric"  # the logger whose lines the host reads
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[Line]:
+    """Return what was written for the host since the last call."""
+    texts = [r.getMessage() for r in caplog.records if r.name == WRITER]
+    caplog.clear()
+    matches = [LINE.fullmatch(text) for text in texts]
+    assert None not in matches, texts
+    fields = [match.groups() for match in matches if match]
+    assert {kind for *_, kind in fields} <= {"COUNTER"}  # a gauge would stay when its model is gone
+    return [
+        Line(name, float(value), dict(label.split(":") for label in labels.split(",")))
+        for name, value, labels, _ in fields
+    ]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    export(ROOT / "weights" / "diffusion-mnist", folder)
+    return folder
+
+
+def started(archive: Path, mode: str, version: str = "1.0") -> Any:
+    """Return a handler that was initialized as a worker does it, and the host's metrics."""
+    metrics = MetricsCacheYamlImpl(str(ROOT / "metrics.yaml"))
+    metrics.initialize_cache()
+    metrics.model_name = "digits"
+    metrics.set_request_ids("the loading of the model")
+    settings = yaml.safe_load((ROOT / "handlers" / f"{mode}.yaml").read_text())
+    settings["handler"] |= {"budget": 4, "threads": 1}
+    handler = loading.new("diffusion_handler", "DiffusionHandler")
+    manifest = {"model": {"modelVersion": version}}
+    handler.initialize(Context("digits", str(archive), manifest, 8, None, "", True, metrics, settings))
+    return handler, metrics
+
+
+@pytest.mark.parametrize("mode", ["continuous", "batched"])
+def test_a_worker_tells_every_declared_metric_as_zero_when_it_has_loaded(
+    archive: Path, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    handler, metrics = started(archive, mode, "2.5")
+    first = lines(caplog)
+    assert {line.name for line in first} == DECLARED.keys()
+    for line in first:
+        assert list(line.labels) == DECLARED[line.name]  # the host takes their values by position
+        assert line.labels.items() >= {"ModelName": "digits", "ModelVersion": "2.5", "Level": "Model"}.items()
+        assert line.value == 0
+    if mode == "continuous":
+        handler._lock.close()  # the next one may have this archive
+    host.tell(metrics, handler.meter, "2.5")
+    assert lines(caplog) == []  # what has not grown is not told again
+
+
+def test_a_worker_tells_what_its_requests_were(archive: Path, caplog: pytest.LogCaptureFixture) -> None:
+    handler, metrics = started(archive, "batched")
+    caplog.set_level(logging.INFO)
+    good = {"num_samples": "2", "steps": "5"}
+    replies = handler.replies([good, {"steps": "0"}, good], [{}, {}, {}])
+    assert [reply.status for reply in replies] == [200, 400, 200]
+    host.tell(metrics, handler.meter, "1.0")
+    sums = {(line.name, line.labels.get("le")): line.value for line in lines(caplog)}
+    assert sums.keys() <= {(name, None) for name in DECLARED} | {
+        ("genserve_request_seconds_bucket", le) for _, le in sums
+    }
+    counts = {name: sums.get((f"genserve_{name}_total", None)) for name in ("answered", "rejected", "failed")}
+    assert counts == {"answered": 2, "rejected": 1, "failed": None}
+    assert sums["genserve_images_total", None] == 4
+    assert sums["genserve_evaluations_total", None] == 20
+    assert sums["genserve_request_seconds_bucket", "+Inf"] == 2
+    assert 0 < sums["genserve_model_seconds_total", None] <= sums["genserve_open_seconds_total", None]
+    open_s, both_s = (sums[f"genserve_{n}_total", None] for n in ("open_seconds", "open_request_seconds"))
+    assert open_s < both_s < 2.01 * open_s  # one lane, two requests
+
+
+def test_a_worker_tells_while_the_host_waits_for_it(
+    archive: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "TELL_EVERY_S", 0.02)
+    handler, metrics = started(archive, "batched")
+    caplog.set_level(logging.INFO)
+    metrics.request_ids = {
+        0: "another request"
+    }  # the host's own thread changes them; they are not ours to read
+    handler.meter.add("failed")
+    deadline = time.monotonic() + 60
+    while not any(record.name == WRITER for record in list(caplog.records)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    written = lines(caplog)
+    assert [(line.name, line.value) for line in written] == [("genserve_failed_total", 1)]
+    assert metrics.request_ids == {0: "another request"}
+
+
+def test_the_operations_page_explains_each_metric() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    assert set(re.findall(r"^\| `(genserve_\w+)` \| counter \|", page, re.MULTILINE)) == DECLARED.keys()
+
+
+def test_the_dashboard_draws_each_metric_by_model_and_version() -> None:
+    board = json.loads((ROOT / "deploy" / "grafana.json").read_text())
+    targets = [target for panel in board["panels"] for target in panel["targets"]]
+    assert {n for t in targets for n in re.findall(r"genserve_\w+", t["expr"])} == DECLARED.keys()
+    for target in targets:
+        if "genserve_" in target["expr"]:
+            assert target["legendFormat"].startswith("{{ModelName}} {{ModelVersion}}")

@@ -1,0 +1,303 @@
+"""Requests: what is taken, what is refused, and that a refusal names its field."""
+
+import dataclasses
+import runpy
+from typing import Any
+
+import pytest
+from real_server import ROOT
+
+from genserve.runs.export import Spec
+from genserve.sampling.samplers import SAMPLERS
+from genserve.sampling.schedules import SCHEDULES, Tuned
+from genserve.serving.fields import BadRequest, allowed, members, parse
+from genserve.serving.requests.diffusion import DiffusionRequest
+from genserve.serving.requests.energy import WALKS, EnergyRequest
+from genserve.serving.requests.pictures import WORK_MAX, PictureRequest
+
+DIGITS = Spec(
+    name="digits",
+    family="diffusion",
+    shape=(1, 28, 28),
+    classes=tuple("0123456789"),
+    sigma_min=0.002,
+    sigma_max=40.0,
+    steps=12,
+)
+PLAIN = Spec(name="plain", family="diffusion", shape=(3, 32, 32), classes=(), sigma_min=0.002, sigma_max=80.0)
+
+
+def resolved(fields: dict[str, Any], spec: Spec = DIGITS, *, text: bool = False) -> DiffusionRequest:
+    return parse(DiffusionRequest, fields, text).resolved(spec)
+
+
+def test_no_field_at_all_is_a_request_with_the_model_s_defaults() -> None:
+    request = resolved({})
+    assert (request.num_samples, request.steps, request.sampler, request.schedule) == (
+        16,
+        12,
+        "dpmpp_2m",
+        "karras",
+    )
+    assert request.guidance == 1
+    assert request.seed != resolved({}).seed
+
+
+def test_the_model_s_own_eta_goes_with_its_own_sampler_only() -> None:
+    noisy = dataclasses.replace(DIGITS, sampler="ddim", eta=0.5)
+    assert resolved({}, noisy).eta == 0.5
+    assert resolved({"steps": 3}, noisy).eta == 0.5
+    assert resolved({"eta": 0}, noisy).eta == 0
+    assert resolved({"sampler": "ddim"}, noisy).eta == 0
+    assert resolved({"sampler": "heun"}, noisy).eta is None
+    with pytest.raises(ValueError, match="eta"):
+        dataclasses.replace(DIGITS, sampler="heun", eta=0.5)
+
+
+def test_the_steps_alone_bring_what_was_found_for_them() -> None:
+    found = (
+        Tuned(sampler="dpmpp_2m", eta=0.6, sigmas=(30.0, 3.0, 0.5)),
+        Tuned(sampler="heun", sigmas=(9.0,)),
+    )
+    spec = dataclasses.replace(DIGITS, sampler="ddim", eta=1.0, steps=3, tuned=found)
+
+    def way(**fields: Any) -> tuple[Any, ...]:
+        request = resolved(fields, spec)
+        return request.sampler, request.steps, request.schedule, request.eta
+
+    assert way() == ("dpmpp_2m", 3, "tuned", 0.6)
+    assert way(steps=1) == ("heun", 1, "tuned", None)
+    assert way(steps=5) == ("ddim", 5, "karras", 1.0)  # nothing was found
+    assert way(schedule="karras") == ("ddim", 3, "karras", 1.0)
+    assert way(sampler="ddim") == ("ddim", 3, "karras", 0.0)
+    assert way(eta=0) == ("ddim", 3, "karras", 0.0)
+    assert way(schedule="tuned", sampler="ddim") == ("ddim", 3, "tuned", 0.0)
+    assert way(schedule="tuned", eta=0.1) == ("dpmpp_2m", 3, "tuned", 0.1)
+    with pytest.raises(BadRequest, match="tuned knows 3, 1") as caught:
+        resolved({"schedule": "tuned", "steps": 5}, spec)
+    assert caught.value.field == "steps"
+    with pytest.raises(BadRequest, match="tuned knows nothing"):
+        resolved({"schedule": "tuned"}, DIGITS)
+    with pytest.raises(
+        ValueError, match="schedule must be one of karras, linear, cosine, offset_cosine, got"
+    ):
+        dataclasses.replace(DIGITS, schedule="tuned")  # of other numbers of steps it says nothing
+
+
+def test_a_form_says_the_same_as_json() -> None:
+    form = {
+        "num_samples": "4",
+        "seed": "9",
+        "eta": "0.5",
+        "sampler": "ddim",
+        "label": "1,2,3,4",
+        "columns": "2",
+        "guidance": "3",
+    }
+    json = {
+        "num_samples": 4,
+        "seed": 9,
+        "eta": 0.5,
+        "sampler": "ddim",
+        "label": [1, 2, 3, 4],
+        "columns": 2,
+        "guidance": 3,
+    }
+    assert resolved(form, text=True) == resolved(json)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"num_samples": 0}, "num_samples"),
+        ({"num_samples": 65}, "num_samples"),
+        ({"num_samples": "4"}, "num_samples"),
+        ({"num_samples": True}, "num_samples"),
+        ({"num_samples": 4.0}, "num_samples"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 1001}, "steps"),
+        ({"steps": 900, "schedule": "linear", "num_samples": 1}, "steps"),
+        ({"steps": 1000, "num_samples": 64}, "steps"),
+        ({"sampler": "euler"}, "sampler"),
+        ({"sampler": ["ddim"]}, "sampler"),
+        ({"schedule": "sqrt"}, "schedule"),
+        ({"eta": 1.5, "sampler": "ddim"}, "eta"),
+        ({"eta": float("nan"), "sampler": "ddim"}, "eta"),
+        ({"eta": 0.5, "sampler": "heun"}, "eta"),
+        ({"eta": 0, "sampler": "ddpm"}, "eta"),
+        ({"eta": 1, "sampler": "ddpm"}, "eta"),
+        ({"label": 10}, "label"),
+        ({"label": -1}, "label"),
+        ({"label": "cat"}, "label"),
+        ({"label": True}, "label"),
+        ({"label": {}}, "label"),
+        ({"label": []}, "label"),
+        ({"label": [1] * 65}, "label"),
+        ({"label": [1, 2], "num_samples": 3}, "label"),
+        ({"label": 10**30}, "label"),
+        ({"label": "0000000007"}, "label"),
+        ({"label": "\u0663"}, "label"),
+        ({"label": "1,2"}, "label"),
+        ({"label": [[]] * 2_000_000}, "label"),
+        ({"task": "describe", "num_samples": 3}, "num_samples"),
+        ({"\ud800": 1}, "?"),
+        ({"": 1}, "body"),
+        ({"guidance": 2, "label": "none"}, "guidance"),
+        ({"label": ["none", 1]}, "label"),
+        ({"guidance": 21, "label": 1}, "guidance"),
+        ({"guidance": float("inf"), "label": 1}, "guidance"),
+        ({"format": "jpeg"}, "format"),
+        ({"columns": 0}, "columns"),
+        ({"columns": 2, "format": "zip"}, "columns"),
+        ({"scale": 17}, "scale"),
+        ({"scale": 16, "num_samples": 64, "format": "gif"}, "scale"),
+        ({"first_index": 2**60}, "first_index"),
+        ({"task": "train"}, "task"),
+        ({"steps_": 3}, "steps_"),
+        ({"x" * 5000: 3}, "x" * 40),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_is_allowed(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        resolved(fields)
+    assert caught.value.field == field
+    assert caught.value.allowed
+    assert len(caught.value.body()) < 1000
+
+
+def test_without_a_label_each_image_has_a_class_of_its_own_seed_and_index() -> None:
+    first, later = resolved({"seed": 3}).label, resolved({"seed": 3, "first_index": 8}).label
+    assert isinstance(first, list)
+    assert isinstance(later, list)
+    assert first[8:] == later[:8]
+    many = [label for seed in range(100) for label in resolved({"seed": seed, "steps": 1}).label]
+    counts = [many.count(k) for k in range(10)]  # of 1,600, chi-square with 9 degrees of freedom
+    assert sum((c - 160) ** 2 / 160 for c in counts) < 27.9  # exceeded once in a thousand
+    assert resolved({"label": "none"}).label is None
+    assert resolved({"guidance": 2}).guidance == 2
+    assert resolved({}, PLAIN).label is None
+
+
+@pytest.mark.parametrize("number", ["1_0", "4.0", " 4", "+3", "", "\u0663"])
+def test_a_number_in_a_form_is_digits(number: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        resolved({"num_samples": number}, text=True)
+    assert caught.value.field == "num_samples"
+
+
+def test_a_class_goes_by_number_or_name_and_only_where_there_are_classes() -> None:
+    assert resolved({"label": 7, "num_samples": 2}).label == [7, 7]
+    assert resolved({"label": "7", "num_samples": 1}).label == [7]
+    assert resolved({"label": [3, "4"]}).label == [3, 4]
+    named = Spec(
+        name="pets",
+        family="diffusion",
+        shape=(3, 8, 8),
+        classes=("cat", "dog"),
+        sigma_min=0.01,
+        sigma_max=80.0,
+    )
+    assert resolved({"label": "dog,cat"}, named, text=True).label == [1, 0]
+    with pytest.raises(BadRequest, match="no class"):
+        resolved({"label": 0}, PLAIN)
+
+
+def test_a_label_means_one_class_in_json_in_text_and_in_a_list() -> None:
+    for classes in (("1", "2", "10"), ("0", "1", "10", "2"), ("cat", "2", "0"), ("-1", "b")):
+        spec = dataclasses.replace(PLAIN, classes=classes)
+        for label in (*range(-1, 12), *classes):
+            results: list[Any] = []
+            for fields, text in (
+                ({"label": label}, False),
+                ({"label": str(label)}, False),
+                ({"label": [label]}, False),
+                ({"label": str(label)}, True),
+            ):
+                try:
+                    results.append(
+                        resolved(fields | {"num_samples": "1" if text else 1}, spec, text=text).label
+                    )
+                except BadRequest as error:
+                    results.append(error.field)
+            expected: Any = "label"
+            if str(label) in classes:  # a name comes first
+                expected = [classes.index(str(label))]
+            elif not all(name.isdecimal() for name in classes) and label in range(len(classes)):
+                expected = [label]
+            assert results == [expected] * 4
+
+
+def test_work_is_bounded_with_guidance_counted() -> None:
+    steps = WORK_MAX // 64
+    assert resolved({"num_samples": 64, "steps": steps}).steps == steps
+    with pytest.raises(BadRequest, match="network evaluations"):
+        resolved({"num_samples": 64, "steps": steps, "label": 1, "guidance": 2})
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "advice"),
+    [
+        ({"format": "gif", "num_samples": 64, "steps": 90, "scale": 2}, "steps",
+         "fewer steps or fewer samples or a smaller scale"),
+        ({"format": "gif", "num_samples": 1, "scale": 16, "steps": 30}, "steps",
+         "fewer steps or a smaller scale"),
+        ({"stream": True, "frames": 50, "steps": 90, "num_samples": 64, "scale": 2}, "frames",
+         "fewer frames or fewer samples or a smaller scale"),
+        ({"stream": True, "frames": 50, "num_samples": 64, "scale": 16}, "scale",
+         "fewer samples or a smaller scale"),
+        ({"format": "filmstrip", "num_samples": 64, "scale": 8}, "scale", "fewer samples or a smaller scale"),
+    ],
+)  # fmt: skip
+def test_too_large_an_answer_names_what_makes_it_so(fields: dict[str, Any], field: str, advice: str) -> None:
+    with pytest.raises(BadRequest, match="pixel values") as caught:
+        resolved(fields)
+    assert caught.value.field == field
+    assert caught.value.allowed.endswith(f"in all: {advice}")
+
+
+def test_image_numbers_go_on_where_another_request_stopped() -> None:
+    assert list(resolved({"num_samples": 3, "first_index": 5}).indices) == [5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("kind", "family"), [(DiffusionRequest, "A diffusion model"), (EnergyRequest, "An energy")]
+)
+def test_every_allowed_value_stands_under_its_family(kind: type[PictureRequest], family: str) -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    rows: dict[str, str] = {}
+    for title in ("Both take:", f"{family} also takes:"):
+        for line in page.partition(title)[2].strip().split("\n\n")[0].splitlines()[2:]:
+            name, _, values, _ = (cell.strip() for cell in line.strip("|").split("|"))
+            assert name not in rows
+            rows[name] = values
+    assert rows.keys() == {f"`{name}`" for name in kind.model_fields}
+    for name, field in kind.model_fields.items():
+        assert members(field.annotation) in ([], rows[f"`{name}`"].split(", ")), name
+        assert rows[f"`{name}`"] == allowed(kind, name)
+
+
+def test_requests_list_every_solver_and_schedule_there_is() -> None:
+    for kind, samplers in ((DiffusionRequest, SAMPLERS), (EnergyRequest, {*SAMPLERS, *WALKS})):
+        assert set(members(kind.model_fields["sampler"].annotation)) == set(samplers)
+        assert set(members(kind.model_fields["schedule"].annotation)) == set(SCHEDULES)
+
+
+@pytest.mark.parametrize("kind", [DiffusionRequest, EnergyRequest])
+def test_what_is_said_to_be_allowed_is_allowed_and_nothing_more(kind: type[PictureRequest]) -> None:
+    for name, field in kind.model_fields.items():
+        for value in members(field.annotation):
+            assert str(getattr(parse(kind, {name: value}, True), name)).lower() == value
+        first, _, last = allowed(kind, name).partition(" to ")
+        if first.isdecimal() and last.isdecimal():
+            for end, beyond in ((first, int(first) - 1), (last, int(last) + 1)):
+                assert getattr(parse(kind, {name: end}, True), name) == int(end)
+                with pytest.raises(BadRequest, match="out of range"):
+                    parse(kind, {name: beyond}, False)
+
+
+def test_the_page_about_the_api_is_the_one_made_from_it() -> None:
+    root = ROOT
+    made = runpy.run_path(str(root / "scripts" / "api_docs.py"))["page"]()
+    assert (root / "docs" / "api.md").read_text() == made, "run: python scripts/api_docs.py"

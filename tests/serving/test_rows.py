@@ -1,0 +1,123 @@
+"""How a client's fields arrive from the host, as tried on TorchServe 0.12."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from genserve.serving.fields import BadRequest, parse
+from genserve.serving.requests.energy import EnergyRequest
+from genserve.serving.rows import fields_of
+
+
+@pytest.mark.parametrize(
+    ("row", "fields", "text"),
+    [
+        ({"body": {"steps": 4}}, {"steps": 4}, False),  # application/json
+        ({"body": bytearray(b'{"steps": 4}')}, {"steps": 4}, False),  # JSON under another content type
+        ({"body": '{"steps": 4}'}, {"steps": 4}, False),  # text/plain
+        ({"body": bytearray(b"")}, {}, True),  # no body
+        ({"body": bytearray(b" \n")}, {}, True),
+        (
+            {"steps": bytearray(b"4"), "label": bytearray(b"3")},
+            {"steps": "4", "label": "3"},
+            True,
+        ),  # form, query string
+        (
+            {"model_name": bytearray(b"diffusion"), "steps": bytearray(b"4")},
+            {"steps": "4"},
+            True,
+        ),  # /invocations
+        ({}, {}, True),
+    ],
+)
+def test_each_way_of_sending_fields(row: dict[str, Any], fields: dict[str, Any], text: bool) -> None:
+    assert fields_of(row, {}) == (fields, text)
+
+
+@pytest.mark.parametrize(
+    ("row", "headers"),
+    [
+        ({"body": bytearray(b'{"steps":')}, {}),
+        ({"body": bytearray(b"\xff\xfe\x00")}, {}),
+        ({"body": [1, 2]}, {}),
+        ({"body": bytearray(b"[" * 100_000)}, {}),  # deeper than Python's stack
+        ({"body": 3}, {}),
+        ({"body": None}, {"Content-Type": "application/json", "Content-Length": "4"}),
+        ({"body": "x"}, {}),
+        ({"body": bytearray(b"null")}, {}),
+        ({"body": bytearray(b"[]")}, {}),
+        ({"body": bytearray(b"MM\x00* a TIFF \xff")}, {"Content-Type": "image/tiff"}),
+        ({"body": {"steps": 4}, "seed": bytearray(b"1")}, {}),
+        ({}, {"Content-Length": "17"}),  # curl -d '{"num_samples":4}': the host hands over nothing
+    ],
+)
+def test_a_body_that_says_nothing_is_refused(row: dict[str, Any], headers: dict[str, str]) -> None:
+    with pytest.raises(BadRequest) as caught:
+        fields_of(row, headers)
+    assert caught.value.field == "body"
+
+
+@pytest.mark.parametrize("body", [None, [], 4, "4", "x", bytearray(b"null"), bytearray(b'"x"')])
+def test_json_that_is_no_object_is_told_so(body: Any) -> None:
+    with pytest.raises(BadRequest) as caught:
+        fields_of({"body": body}, {"Content-Type": "application/json", "Content-Length": "4"})
+    assert caught.value.message == "the body is not a JSON object"
+
+
+def test_json_may_begin_with_a_byte_order_mark() -> None:
+    assert fields_of({"body": bytearray(b'\xef\xbb\xbf{"steps": 4}')}, {}) == ({"steps": 4}, False)
+
+
+@pytest.mark.parametrize("name", ["Content-Encoding", "content-encoding", "CONTENT-ENCODING"])
+@pytest.mark.parametrize("row", [{"body": bytearray(b"\x1f\x8b\x08")}, {}, {"steps": bytearray(b"4")}])
+def test_a_compressed_body_is_415(name: str, row: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest, match="unpack Content-Encoding gzip") as caught:
+        fields_of(row, {name: "GZip", "Content-Length": "30"})
+    assert (caught.value.status, caught.value.field) == (415, "body")
+    assert fields_of({"steps": bytearray(b"4")}, {name: " Identity "}) == ({"steps": "4"}, True)
+
+
+def test_a_form_field_named_like_a_header_is_no_header() -> None:
+    with pytest.raises(BadRequest, match="no such field"):
+        parse(
+            EnergyRequest,
+            *fields_of({"Content-Encoding": b"gzip"}, {"Content-Encoding": {"content-type": ""}}),
+        )
+
+
+def test_a_field_for_pictures_holds_a_file_or_text() -> None:
+    gif = b"GIF89a and only ASCII"
+    assert fields_of({"images": gif, "mask": b"QUJD"}, {})[0] == {
+        "images": base64.b64encode(gif).decode(),
+        "mask": "QUJD",
+    }
+    for name in ("images", "mask"):
+        with pytest.raises(BadRequest, match="not text") as caught:
+            fields_of({name: b"II*\x00 a TIFF \xff"}, {})
+        assert caught.value.field == name
+        assert "PNG" in caught.value.allowed
+
+
+def test_a_picture_is_a_body_or_a_field_but_not_both() -> None:
+    picture = bytearray(b"\x89PNG\r\n\x1a\n and so on")
+    as_body, _ = fields_of({"body": picture, "sigma": bytearray(b"0.5")}, {})
+    as_file, _ = fields_of({"images": picture, "sigma": bytearray(b"0.5")}, {})
+    assert as_body == as_file == {"images": base64.b64encode(picture).decode(), "sigma": "0.5"}
+    with pytest.raises(BadRequest) as caught:
+        fields_of({"body": picture, "images": picture}, {})
+    assert caught.value.field == "images"
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, 30_000_000_000, [1], None])
+def test_a_part_that_the_host_parsed_is_refused(value: Any) -> None:
+    with pytest.raises(BadRequest) as caught:
+        fields_of({"steps": value}, {})
+    assert caught.value.field == "steps"
+
+
+@pytest.mark.parametrize("body", ["", "  ", b"  "])
+def test_json_without_anything_in_it_is_not_told_to_be_json(body: Any) -> None:
+    headers = {"Content-Type": "application/json", "content-length": "2"}
+    with pytest.raises(BadRequest, match="not a JSON object"):
+        fields_of({"body": body}, headers)
