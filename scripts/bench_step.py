@@ -28,11 +28,11 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from genserve.learning import ranks as train
+from genserve.cli import configure
 from genserve.places import located
-from genserve.runs import directory as run
-from genserve.runs.export import torchscript
-from genserve.runs.packing import PRECISIONS
+from genserve.precision import PRECISIONS
+from genserve.runs.directory import load_model, model_config
+from genserve.runs.loading import torchscript
 from genserve.sampling.langevin import Slope, slope
 
 Evaluate = Callable[[Tensor, Tensor, Tensor], object]
@@ -71,7 +71,7 @@ def gradient_graph(energy: torch.nn.Module, point: tuple[Tensor, Tensor, Tensor]
 
 def ways(directory: Path, dtype: torch.dtype, point: tuple[Tensor, Tensor, Tensor]) -> dict[str, Evaluate]:
     """Return every way of taking a step, by its name in the table."""
-    plain = run.load_model(directory).to(dtype)
+    plain = load_model(directory).to(dtype)
     energy = deepcopy(plain).to(memory_format=torch.channels_last)
     careless = deepcopy(energy).requires_grad_(True)
     weights = list(careless.parameters())
@@ -112,7 +112,7 @@ def main(config: StepConfig) -> None:
     """Time every way in every precision and print a table for each."""
     torch.set_num_threads(1)
     directory = located(config.run)
-    shape = run.model_config(directory).shape
+    shape = model_config(directory).shape
     for name, dtype in PRECISIONS.items():
         columns = {}
         for n in config.batch_sizes:
@@ -134,4 +134,4 @@ def main(config: StepConfig) -> None:
 
 
 if __name__ == "__main__":
-    train.configure(main, StepConfig, __doc__, sys.argv[1:])
+    configure(main, StepConfig, __doc__, sys.argv[1:])

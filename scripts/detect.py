@@ -31,14 +31,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from genserve.cli import plain_errors
-from genserve.data import pictures as data
-from genserve.data.pictures import DataConfig
-from genserve.learning import ranks as train
-from genserve.learning.ranks import help_formatter
+from genserve.cli import flags, help_formatter, plain_errors
+from genserve.data.pictures import DataConfig, load_images
+from genserve.files import write_json
+from genserve.images import normalise
 from genserve.places import locate
-from genserve.runs import directory as run
-from genserve.runs.export import walk_of
+from genserve.runs.defaults import walk_of
+from genserve.runs.directory import load_model, model_config, trained_with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +99,7 @@ def letters(shape: tuple[int, int, int], n: int) -> Tensor:
         sheet = Image.new("L", (w, h))
         ImageDraw.Draw(sheet).text((w / 2, h / 2), "ABCDEFGHIJ"[k % 10], fill=255, font=font, anchor="mm")
         sheets.append(np.array(sheet.rotate(rng.uniform(-15, 15), Image.Resampling.BILINEAR)))
-    return data.normalise(torch.from_numpy(np.stack(sheets)).unsqueeze(1)).expand(-1, c, -1, -1)
+    return normalise(torch.from_numpy(np.stack(sheets)).unsqueeze(1)).expand(-1, c, -1, -1)
 
 
 def other_sets(shape: tuple[int, int, int], root: Path, n: int) -> Iterator[tuple[str, Tensor]]:
@@ -108,14 +107,14 @@ def other_sets(shape: tuple[int, int, int], root: Path, n: int) -> Iterator[tupl
     for name, title in (("fashion-mnist", "Fashion-MNIST"), ("cifar10", "CIFAR-10")):
         config = DataConfig(name=name, root=str(root), size=shape[1], channels=shape[0], download=False)
         try:
-            found = data.load(config, "test")
+            found = load_images(config, "test")
         except FileNotFoundError:
             folder = root / "cifar10-jpeg"
             if name != "cifar10" or not folder.is_dir():
                 continue
             folder_config = DataConfig(name="folder", root=str(folder), size=shape[1], channels=shape[0])
-            found = data.load(folder_config, "test")
-        yield title, data.normalise(found.x[torch.arange(n) * len(found) // n])
+            found = load_images(folder_config, "test")
+        yield title, normalise(found.x[torch.arange(n) * len(found) // n])
 
 
 @torch.no_grad()
@@ -131,15 +130,15 @@ def main(config: Detection) -> None:
     """Read the energies and compare them."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    model = run.model_config(config.run)
+    model = model_config(config.run)
     if model.family != "energy":
         raise ValueError(f"{config.run} is a run of the family {model.family}; energies are wanted")
-    energy = run.load_model(config.run)
-    learnt = run.trained_with(config.run, "data") | {"root": str(config.data), "download": False}
-    known = data.load(DataConfig(**learnt), "test")
+    energy = load_model(config.run)
+    learnt = trained_with(config.run, "data") | {"root": str(config.data), "download": False}
+    known = load_images(DataConfig(**learnt), "test")
     n = min(config.n, len(known))
     picked = torch.arange(n) * len(known) // n
-    x = data.normalise(known.x[picked])
+    x = normalise(known.x[picked])
     sets = unfamiliar(x, torch.Generator().manual_seed(0)) | {"letters": letters(model.shape, n)}
     sets |= dict(other_sets(model.shape, config.data, n))
     sigmas = config.sigmas or (walk_of(config.run).read_sigma,)
@@ -155,7 +154,7 @@ def main(config: Detection) -> None:
             outside = read(other, sigma, name)
             rows[name].append(float(roc_auc_score(truth, torch.cat([inside, outside]))))
     config.output.parent.mkdir(parents=True, exist_ok=True)
-    run.write_json(config.output, {"source": str(config.run), "n": n, "sigmas": sigmas, "rows": rows})
+    write_json(config.output, {"source": str(config.run), "n": n, "sigmas": sigmas, "rows": rows})
     print("AUROC".ljust(18) + "".join(f"sigma {sigma:g}".rjust(12) for sigma in sigmas))
     for name, values in rows.items():
         if name != "held-out":
@@ -168,7 +167,7 @@ def command_line(argv: list[str]) -> Detection:
     parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
     parser.add_class_arguments(Detection, nested_key=None, skip={"sigmas"})
     parser.add_argument("--sigmas", nargs="+", type=float, default=[], help="noise levels to read it at")
-    return Detection(**vars(parser.parse_args(train.flags(argv))))
+    return Detection(**vars(parser.parse_args(flags(argv))))
 
 
 if __name__ == "__main__":

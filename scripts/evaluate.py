@@ -58,8 +58,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genserve import images
-from genserve.cli import plain_errors
-from genserve.learning import ranks as train
+from genserve.cli import flags, help_formatter, plain_errors
+from genserve.files import write_atomic, write_json
+from genserve.learning.ranks import join_ranks
 from genserve.measure import metrics, records, sources
 from genserve.measure.inception import (
     RELEASES,
@@ -73,8 +74,8 @@ from genserve.measure.inception import (
 from genserve.measure.reference import SHIPPED, Judge, Reference, Space, classifier_for, judge_for
 from genserve.measure.sources import Images, Plan
 from genserve.places import locate
-from genserve.runs import directory as run
-from genserve.runs.packing import PRECISIONS
+from genserve.precision import PRECISIONS
+from genserve.runs.directory import model_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,7 @@ def write_pictures(stem: Path, x: Tensor, y: Tensor | None, reference: Reference
 
     def save(name: str, pictures: Tensor, columns: int) -> None:
         sheet = images.grid(pictures.permute(0, 2, 3, 1).numpy(), columns)
-        run.write_atomic(Path(f"{stem}-{name}.png"), images.png(images.enlarge(sheet, 2)))
+        write_atomic(Path(f"{stem}-{name}.png"), images.png(images.enlarge(sheet, 2)))
 
     by_class = [x[y == k][:8] for k in range(10)] if y is not None else []
     rows = min(map(len, by_class), default=0)
@@ -177,10 +178,10 @@ def write_pictures(stem: Path, x: Tensor, y: Tensor | None, reference: Reference
 def asked_model(config: Evaluation) -> tuple[tuple[int | None, int, int], tuple[str, ...], str | None]:
     """Return shape and classes of what is measured, () where it names none, and a digest of its weights."""
     if config.server is not None:
-        said = sources.described(config.server)
-        return tuple(said["shape"]), tuple(said["classes"]), said["weights"]
+        spec = sources.described(config.server)
+        return spec.shape, spec.classes, spec.weights
     if config.run is not None:
-        model = run.model_config(config.run)
+        model = model_config(config.run)
         return model.shape, model.classes, records.digest(config.run / "weights.safetensors")
     assert config.images is not None
     return sources.shape_of(config.images), (), None
@@ -221,7 +222,7 @@ def main(config: Evaluation, command: str) -> None:
     """Draw or read the images, measure them and say so."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = train.join_ranks(config.device).device
+    device = join_ranks(config.device).device
     shape, classes, weights = asked_model(config)
     classifier = config.classifier or classifier_for(shape, classes)
     reference = Reference(classifier, config.data, device, bar)
@@ -280,7 +281,7 @@ def main(config: Evaluation, command: str) -> None:
         "rows": rows,
         "notes": notes,
     }
-    run.write_json(config.output, result)
+    write_json(config.output, result)
     if config.record and config.run is not None:
         records.append(config.run / "evaluations.jsonl", result)
     last = f"{config.output} holds the numbers; pictures are beside it"
@@ -289,11 +290,11 @@ def main(config: Evaluation, command: str) -> None:
 
 def command_line(argv: list[str]) -> Evaluation:
     """Return what the flags ask for; dashes and underscores are alike."""
-    parser = ArgumentParser(description=__doc__, formatter_class=train.help_formatter())
+    parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
     parser.add_class_arguments(Evaluation, nested_key=None, skip={"settings", "unconditional"})
     parser.add_argument("--settings", nargs="+", default=[], metavar="SETTING", help="a row each")
     parser.add_argument("--unconditional", action="store_true", help="ask for no class")
-    return Evaluation(**vars(parser.parse_args(train.flags(argv))))
+    return Evaluation(**vars(parser.parse_args(flags(argv))))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ is read without a class. An energy without noise levels has none: they would lea
 
 import io
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, cycle
 from pathlib import Path
@@ -38,20 +38,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genserve import images
-from genserve.cli import plain_errors
-from genserve.data import pictures as data
-from genserve.drawing.local import served, setting
+from genserve.cli import flags, help_formatter, plain_errors
 from genserve.drawing.trajectory import caption, moments, plane, shown, slopes, trajectory
-from genserve.learning import ranks as train
-from genserve.learning.ranks import help_formatter
+from genserve.files import write_atomic
+from genserve.images import normalise
+from genserve.learning.ranks import join_ranks
 from genserve.measure.curve import HELD_OUT, Curve, lines
 from genserve.measure.reference import SHIPPED, classifier_for
 from genserve.places import locate
-from genserve.runs import directory as run
-from genserve.runs.export import serving_of, spec_of
-from genserve.runs.packing import PRECISIONS, precision_for
+from genserve.precision import PRECISIONS, precision_for
+from genserve.runs.defaults import spec_of
+from genserve.runs.directory import load_model, model_config
 from genserve.sampling.samplers import Query
 from genserve.sampling.schedules import SCHEDULES, levels
+from genserve.sampling.settings import Setting
 
 COLOURS = (
     "#0072B2",
@@ -108,13 +108,15 @@ class Subject:
     """The run that figures are made of."""
 
     def __init__(self, config: FigureConfig) -> None:
-        self.config, self.model = config, run.model_config(config.run)
+        self.config, self.model = config, model_config(config.run)
         self.spec = spec_of(config.run)
         self.plain = self.spec.walk is not None and self.spec.walk.plain
-        self.device = train.join_ranks(config.device).device
-        self.network = run.load_model(config.run).to(self.device, memory_format=torch.channels_last)
+        self.device = join_ranks(config.device).device
+        self.network = load_model(config.run).to(self.device, memory_format=torch.channels_last)
         self.tuned = self.spec.tuned
-        self.how = setting(config.setting or served(asdict(self.spec)), self.spec)
+        self.setting = Setting.of(self.spec.defaults)
+        if config.setting:
+            self.setting = Setting.parse(config.setting, self.spec.defaults)
 
     def classes(self, n: int) -> Tensor:
         """Return the classes of n images, (n,)."""
@@ -126,7 +128,7 @@ class Subject:
 
     def watched(self, y: Tensor) -> tuple[images.Pixels, list[Query]]:
         """Return the images of these classes, (N, H, W, C), and where the sampler looked."""
-        x, looks = trajectory(self.network, self.model, self.how, y, self.config.seed)
+        x, looks = trajectory(self.network, self.model, self.setting, y, self.config.seed)
         return x.permute(0, 2, 3, 1).numpy(), looks
 
 
@@ -179,7 +181,7 @@ def plot(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
 def schedules(subject: Subject) -> Figure:
     """Where the samplers look."""
     fig, ax = plot("step", r"noise level $\sigma$")
-    low, high, steps = subject.model.sigma_min, subject.model.sigma_max, subject.how.steps
+    low, high, steps = subject.model.sigma_min, subject.model.sigma_max, subject.setting.steps
     there = [name for name in SCHEDULES if name != "tuned" or any(t.steps == steps for t in subject.tuned)]
     named = {name: levels(name, steps, low, high, subject.tuned)[:-1] for name in there}
     for (name, sigmas), colour in zip(named.items(), cycle(COLOURS), strict=False):
@@ -200,7 +202,7 @@ def quality(subject: Subject) -> Figure:
         precision=precision_for(subject.device) if config.precision == "auto" else config.precision,
         device=subject.device,
     )
-    compared = lines(serving_of(config.run), config.evaluations)
+    compared = lines(subject.spec.defaults, config.evaluations)
     path = config.output_dir / f"{config.run.name}-quality.json"
     settings = [HELD_OUT, *chain(*compared.values())]
     found = curve.rows(
@@ -248,7 +250,7 @@ def landscape(subject: Subject) -> Figure:
 
 def draw_plane(ax: Axes, subject: Subject, ends: images.Pixels, looks: list[Query], k: int) -> None:
     """Draw energies around look k, the chain above them, and the ends beside where they are."""
-    x = data.normalise(torch.from_numpy(ends).permute(0, 3, 1, 2))
+    x = normalise(torch.from_numpy(ends).permute(0, 3, 1, 2))
     found = plane(subject.network, looks, k, x, len(subject.model.classes))
     u, v, energy, way, corners = (part.numpy() for part in found)
     heights = np.linspace(energy.min(), np.quantile(energy, 0.9), 24)
@@ -287,7 +289,7 @@ def main(config: FigureConfig) -> None:
                 buffer = io.BytesIO()
                 made.savefig(buffer, metadata={"Software": None})  # a version would make equal figures differ
                 made = buffer.getvalue()
-            run.write_atomic(path, made)
+            write_atomic(path, made)
         print(path)
 
 
@@ -296,7 +298,7 @@ def command_line(argv: list[str]) -> FigureConfig:
     parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
     parser.add_argument("figures", nargs="+", choices=[*MAKERS, "all"], help="what to draw")
     parser.add_class_arguments(FigureConfig, nested_key=None, skip={"figures"})
-    return FigureConfig(**vars(parser.parse_args(train.flags(argv))))
+    return FigureConfig(**vars(parser.parse_args(flags(argv))))
 
 
 if __name__ == "__main__":

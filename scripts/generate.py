@@ -41,7 +41,7 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 from tqdm import tqdm
 
-from genserve.cli import plain_errors
+from genserve.cli import flags, help_formatter, plain_errors
 from genserve.drawing.client import answers, checked, mapped
 from genserve.drawing.folder import (
     file_of,
@@ -52,10 +52,9 @@ from genserve.drawing.folder import (
     shard,
     torn,
 )
-from genserve.learning.ranks import flags, help_formatter
+from genserve.files import write_atomic
 from genserve.places import located
-from genserve.runs.directory import write_atomic
-from genserve.runs.export import spec_of
+from genserve.runs.defaults import spec_of
 
 Answers = Iterator[dict[str, Any]]
 # the fields of requests that go together -> their JSON answers, in order

@@ -5,8 +5,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from genserve.sampling.noise import Streams
-from genserve.sampling.samplers import SAMPLERS, Query, Sampler, guided, sampler_named
+from genserve.sampling.samplers import Query, Sampler
 from genserve.sampling.schedules import karras
+from genserve.sampling.solvers import SAMPLERS, sampler_named
+from genserve.sampling.wrappers import guided
 
 NO_CLASS = 3
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from real_server import ROOT
 
-from genserve.runs import directory as run
+from genserve.runs.directory import read_metrics
 
 _STARTED: list[subprocess.Popen[str]] = []  # by `start`, in a test that is not over
 
@@ -91,5 +91,5 @@ def fail(process: subprocess.Popen[str]) -> str:
 
 def curve(directory: Path, name: str) -> list[dict[str, float]]:
     """Return the metrics of a run, apart from the speed, which no two runs share."""
-    records = run.read_metrics(directory / "runs" / name)
+    records = read_metrics(directory / "runs" / name)
     return [{key: value for key, value in record.items() if key != "images_per_s"} for record in records]

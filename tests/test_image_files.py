@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from genserve import image_files as pictures
-from genserve.data import pictures as data
-from genserve.data.pictures import DataConfig
+from genserve.data.pictures import DataConfig, index, load_images
 from genserve.images import to_pixels
 from genserve.measure import sources
 from genserve.serving.uploads import decoded, encoded
@@ -99,7 +98,7 @@ def palette(transparency: int | bytes | None, used: int, kind: str = "PNG") -> b
 def small_gif() -> bytes:
     """Return a GIF of 6 x 6 pixels whose one frame has 5 x 6."""
     data = bytearray(file(Image.fromarray(GRAY), "GIF"))
-    frame = data.index(b",\0\0\0\0\6\0\6\0")
+    frame = index(b",\0\0\0\0\6\0\6\0")
     data[frame + 5] = 5
     return bytes(data)
 
@@ -219,7 +218,7 @@ CASES = [
 def trained_on(given: bytes, folder: Path, channels: int) -> NDArray[Any]:
     (folder / "x.png").write_bytes(given)  # by whatever name: the content counts
     config = DataConfig(name="folder", root=str(folder), channels=channels)
-    return data.load(config, "train").x[0].permute(1, 2, 0).numpy()
+    return load_images(config, "train").x[0].permute(1, 2, 0).numpy()
 
 
 def uploaded(given: bytes, folder: Path, channels: int) -> NDArray[Any]:

@@ -1,16 +1,14 @@
-"""Imports point down, inside genserve by a table; and a server needs no library of training."""
+"""Imports point down, room by room, and what is served needs nothing of training."""
 
 import ast
 import graphlib
-import re
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from real_server import ROOT
 
-ROOT = Path(__file__).parents[1]
 CORE = ROOT / "genserve"
 MODULES = {  # name, less the package's -> file
     ".".join(path.relative_to(CORE).with_suffix("").parts): path
@@ -18,45 +16,25 @@ MODULES = {  # name, less the package's -> file
     if path.name != "__init__.py"
 }
 
-
-class Area(NamedTuple):
-    """Modules with one purpose."""
-
-    below: list[str]  # areas from which these modules import
-    modules: list[str]  # each imports only from those before it, and from the areas below
-
-
-# A new module takes its place in the area it belongs to, behind everything there that it imports.
+# Each room, and the rooms from which its modules import. Inside a room imports go in no circle.
 TABLE = """
-area | below | modules
-leaves |  | files images cli places labels image_files
-                                        data.listing
-mathematics | | sampling.noise sampling.schedules models.unet
-                                        sampling.samplers models.consistency
-                                        sampling.langevin
-                                        models.contrastive sampling.engine sampling.lanes
-                                        runs.packing
-datasets | leaves | data.pictures
-runs | leaves mathematics | runs.directory runs.export runs.loading sampling.settings
-drawing | leaves mathematics datasets runs | drawing.client drawing.folder drawing.local
-                                        drawing.trajectory
-learning | leaves mathematics datasets runs | learning.ranks learning.identity learning.checkpoint
-                                        learning.learner learning.previews
-measure | leaves mathematics datasets runs drawing | measure.records measure.metrics measure.inception
-                                        models.classifier measure.reference
-                                        measure.sources measure.curve
-serving | leaves mathematics runs | serving.base64_text serving.fields serving.uploads
-                                        serving.envelopes serving.rows
-                                        serving.requests.pictures serving.requests.diffusion
-                                        serving.requests.energy
-                                        serving.replies serving.requests.energy_tasks
-                                        serving.meter serving.hosts.torchserve serving.service
+leaves         |
+sampling       | leaves
+models         | leaves sampling
+data           | leaves
+runs           | leaves sampling models
+drawing        | leaves sampling models runs
+learning       | leaves sampling models data runs
+measure        | leaves sampling models data runs drawing
+serving        | leaves sampling runs
+serving.hosts  | leaves sampling serving
 """
-ROWS = [row.split("|") for row in re.sub(r"\n +", " ", TABLE).strip().splitlines()[1:]]
-AREAS = {name.strip(): Area(below.split(), modules.split()) for name, below, modules in ROWS}
-SERVED = {"serving", *AREAS["serving"].below}
+BELOW = {
+    room.strip(): below.split() for room, below in (row.split("|") for row in TABLE.strip().splitlines())
+}
+SERVED = {"leaves", "sampling", "runs", "serving", "serving.hosts"}  # what a handler may reach
 
-USERS = {"training", "handlers", "scripts", "tests", "web"}
+USERS = {"training", "handlers", "scripts", "tests"}
 TRAINING_ONLY = {
     "matplotlib",
     "torchvision",
@@ -66,6 +44,7 @@ TRAINING_ONLY = {
     "tensorboard",
     "torch_fidelity",
     "httpx",
+    "requests",
 }
 
 
@@ -86,39 +65,34 @@ def packages(nodes: Iterable[ast.AST]) -> set[str]:
 def modules_of(path: Path) -> set[str]:
     """Return the modules of genserve that a file imports, anywhere in it."""
     parts = [
-        name.split(".")[1:] for name in names(ast.walk(ast.parse(path.read_text()))) if "genserve" in name
+        name.split(".")[1:]
+        for name in names(ast.walk(ast.parse(path.read_text())))
+        if name.split(".")[0] == "genserve"
     ]
-    dotted = {".".join(part[:n]) for part in parts for n in range(1, len(part) + 1)}
-    return dotted & MODULES.keys()
+    return {".".join(part[:n]) for part in parts for n in range(1, len(part) + 1)} & MODULES.keys()
 
 
-def area_of(module: str) -> str:
-    areas = [name for name, area in AREAS.items() if module in area.modules]
-    if len(areas) != 1:
-        pytest.fail(
-            f"genserve.{module} is in {len(areas)} areas of the table: put it into one area of TABLE in "
-            "tests/test_layers.py, behind the modules of that area that it imports"
-        )
-    return areas[0]
+def room_of(module: str) -> str:
+    """Return the longest row of the table that a module's name begins with."""
+    rooms = [room for room in BELOW if module.startswith(f"{room}.")]
+    return max(rooms, key=len) if rooms else "leaves"
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_inside_the_core_point_down(module: str) -> None:
-    area = area_of(module)
-    order = AREAS[area].modules
+def test_imports_inside_the_package_point_down(module: str) -> None:
+    room = room_of(module)
     for other in modules_of(MODULES[module]):
-        if area_of(other) == area:
-            assert order.index(other) < order.index(module), f"{module} imports {other}, which comes after it"
-        else:
-            assert area_of(other) in AREAS[area].below, (
-                f"{module} ({area}) imports {other} ({area_of(other)})"
-            )
+        assert room_of(other) in [room, *BELOW[room]], f"{module} ({room}) imports {other}"
 
 
-def test_the_table_has_no_circle_and_no_module_that_is_gone() -> None:
-    list(graphlib.TopologicalSorter({name: area.below for name, area in AREAS.items()}).static_order())
-    gone = set(chain.from_iterable(area.modules for area in AREAS.values())) - MODULES.keys()
-    assert not gone, f"strike {gone} out of TABLE in tests/test_layers.py"
+def test_no_imports_go_in_a_circle() -> None:
+    list(graphlib.TopologicalSorter(BELOW).static_order())
+    list(graphlib.TopologicalSorter({m: modules_of(path) for m, path in MODULES.items()}).static_order())
+
+
+def test_every_folder_is_a_room() -> None:
+    folders = {".".join(path.parent.relative_to(CORE).parts) or "leaves" for path in MODULES.values()}
+    assert {room_of(f"{folder}.module") for folder in folders - {"leaves"}} | {"leaves"} == BELOW.keys()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "handlers").glob("*.py")), ids=lambda path: path.name)
@@ -127,13 +101,17 @@ def test_what_is_served_imports_no_data_sets_no_training_and_no_measure(path: Pa
     while new:
         served |= new
         new = set(chain.from_iterable(modules_of(MODULES[module]) for module in new)) - served
-    assert {area_of(module) for module in served} <= SERVED
+    assert {room_of(module) for module in served} <= SERVED
     assert "serving.service" in served
-    assert not {"datasets", "learning", "measure", "drawing"} & SERVED
+    assert {module for module in served if room_of(module) == "runs"} == {
+        "runs.contract",
+        "runs.loading",
+        "runs.packing",
+    }
 
 
 @pytest.mark.parametrize("path", MODULES.values(), ids=lambda path: str(path.relative_to(CORE)))
-def test_imports_point_to_the_core(path: Path) -> None:
+def test_imports_point_to_the_package(path: Path) -> None:
     everything = list(ast.walk(ast.parse(path.read_text())))
     later = {inner for node in everything if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)}
     assert not packages(everything) & USERS

@@ -20,23 +20,27 @@ from functools import partial
 import torch
 from torch import nn
 
-from genserve.data import pictures as data
+from genserve.cli import configure
+from genserve.data.pictures import load_images
 from genserve.drawing.local import fair_classes
 from genserve.files import digest
 from genserve.images import to_pixels
-from genserve.learning import ranks as train
 from genserve.learning.checkpoint import Checkpoint
-from genserve.learning.learner import DenoiserConfig, Feed, Learner, launch
+from genserve.learning.config import DenoiserConfig
+from genserve.learning.feed import Feed
+from genserve.learning.learner import Learner, launch
+from genserve.learning.optim import precision_of, seed_dropout, update_ema
 from genserve.learning.previews import sample_grid
+from genserve.learning.ranks import Ranks
 from genserve.measure import metrics
-from genserve.models import classifier
+from genserve.measure.features import STATS_FILE, Stats, features_of, load_chooser
 from genserve.models.classifier import Classifier
+from genserve.models.config import ModelConfig
 from genserve.models.consistency import consistency_loss, lower_levels
 from genserve.places import located
-from genserve.runs import directory as run
+from genserve.runs.directory import classifier_config, load_denoiser, model_config
 from genserve.sampling.noise import Streams
-from genserve.sampling.samplers import consistency
-from genserve.sampling.samplers import run as sample
+from genserve.sampling.samplers import consistency, sample
 
 PROBED = 1000  # images a measurement
 NO_WARM_UP = 10**9  # the step of an average whose decay warms up no more
@@ -93,19 +97,19 @@ def main(config: TrainConfig) -> None:
     launch(fit, config)
 
 
-def fit(config: TrainConfig, ranks: train.Ranks) -> None:
+def fit(config: TrainConfig, ranks: Ranks) -> None:
     device = ranks.device
-    chooser = classifier.load_chooser(located(config.classifier)) if config.classifier else None
+    chooser = load_chooser(located(config.classifier)) if config.classifier else None
     teacher = located(config.teacher)
-    dataset = data.load(config.data, "train")
+    dataset = load_images(config.data, "train")
     feed = Feed(dataset, config, ranks)
     total = feed.total
-    model = run.model_config(teacher)
-    student = run.load_denoiser(teacher).requires_grad_(True)
+    model = model_config(teacher)
+    student = load_denoiser(teacher).requires_grad_(True)
     if (model.shape, model.classes or dataset.classes) != (dataset.shape, dataset.classes):
         raise ValueError(f"teacher {config.teacher} knows {model.shape} {model.classes}, the data are others")
     if config.classifier:
-        known = classifier.classifier_config(located(config.classifier))
+        known = classifier_config(located(config.classifier))
         if known.shape != dataset.shape or dataset.classes not in ((), known.classes):
             theirs = f"{known.shape} {', '.join(known.classes)}"
             raise ValueError(f"classifier {config.classifier} knows {theirs}, the data are others")
@@ -117,7 +121,7 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     target = copy.deepcopy(learner.model).requires_grad_(False)
     if learner.state:
         target.load_state_dict({name: learner.state[f"target.{name}"] for name in target.state_dict()})
-    autocast = train.precision_of(config.precision, device)
+    autocast = precision_of(config.precision, device)
 
     learner.introduce(dataset)
     probe = Probe(config, model, *chooser) if chooser and ranks.first else None
@@ -128,11 +132,11 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
         x_0, t, y, eps = map(ranks.mine, whole)
         t = t.clamp(model.sigma_min, model.sigma_max)
         r = lower_levels(t, config.first_stage + step * config.stages // total, config.q, config.floor)
-        train.seed_dropout(config.seed, step, ranks.rank)
+        seed_dropout(config.seed, step, ranks.rank)
         with autocast():
             loss = consistency_loss(parallel, target, x_0, t, r, y, eps, config.huber).mean()
         values = learner.step(step, loss)
-        train.update_ema(target, learner.model, config.target_decay, NO_WARM_UP)
+        update_ema(target, learner.model, config.target_decay, NO_WARM_UP)
         done = step + 1
         if probe and (done % config.probe_every == 0 or done == total):
             found = probe(learner.ema)
@@ -153,7 +157,7 @@ def inputs_of(config: TrainConfig) -> dict[str, str]:
     """Return digests of what the run depends on besides its images."""
     inputs = {"teacher": digest(located(config.teacher) / "weights.safetensors")}
     if config.classifier:
-        names = ("weights.safetensors", classifier.STATS_FILE)
+        names = ("weights.safetensors", STATS_FILE)
         inputs["classifier"] = digest(*(located(config.classifier) / name for name in names))
     return inputs
 
@@ -161,9 +165,7 @@ def inputs_of(config: TrainConfig) -> dict[str, str]:
 class Probe:
     """Measures a model on its way: the Frechet distance of few images, drawn as they will be."""
 
-    def __init__(
-        self, config: TrainConfig, model: run.ModelConfig, chooser: Classifier, stats: classifier.Stats
-    ) -> None:
+    def __init__(self, config: TrainConfig, model: ModelConfig, chooser: Classifier, stats: Stats) -> None:
         self.chooser, self.stats = chooser, stats
         self.sigmas = torch.tensor([*config.few, 0.0])
         self.shape, self.no_class = model.shape, len(model.classes)
@@ -176,7 +178,7 @@ class Probe:
         x_t = self.sigmas[0].item() * noise(torch.empty(PROBED, *self.shape, device=device))
         asked = y if self.no_class else torch.zeros_like(y)
         x_0 = sample(consistency(x_t, self.sigmas, asked, noise=noise), denoiser)
-        features = classifier.features_of(self.chooser, torch.from_numpy(to_pixels(x_0)).permute(0, 3, 1, 2))
+        features = features_of(self.chooser, torch.from_numpy(to_pixels(x_0)).permute(0, 3, 1, 2))
         found = {
             "frechet_distance": metrics.frechet_between(metrics.moments(features), self.stats.train),
             "class": metrics.accuracy(self.chooser.logits(features), y.cpu()),
@@ -185,4 +187,4 @@ class Probe:
 
 
 if __name__ == "__main__":
-    train.configure(main, TrainConfig, __doc__.split("\n\n")[0], sys.argv[1:])
+    configure(main, TrainConfig, __doc__.split("\n\n")[0], sys.argv[1:])

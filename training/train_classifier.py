@@ -22,12 +22,17 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
-from genserve.data import pictures as data
-from genserve.data.pictures import AugmentConfig, DataConfig
-from genserve.learning import ranks as train
+from genserve.cli import configure
+from genserve.data.batches import AugmentConfig, augmented, batch_indices
+from genserve.data.pictures import DataConfig, load_images
+from genserve.images import normalise
 from genserve.learning.checkpoint import Checkpoint, held
+from genserve.learning.config import check
+from genserve.learning.optim import generator, learning_rate, precision_of, update_ema
+from genserve.learning.ranks import join_ranks
 from genserve.measure import metrics
-from genserve.models.classifier import Classifier, ClassifierConfig, Whitening, features_of, write_stats
+from genserve.measure.features import features_of, write_stats
+from genserve.models.classifier import Classifier, ClassifierConfig, Whitening
 
 STATISTICS = 8  # batches that BatchNorm's means and variances are of, in the end
 
@@ -121,7 +126,7 @@ class TrainConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        train.check(self)
+        check(self)
 
 
 def warped(x: Tensor, warp: WarpConfig, generator: torch.Generator) -> Tensor:
@@ -154,13 +159,13 @@ def main(config: TrainConfig) -> None:
     """Train, from the start or from the last epoch done."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = train.join_ranks(config.device).device
+    device = join_ranks(config.device).device
     with held(Path(config.output) / config.name):
         fit(config, device)
 
 
 def fit(config: TrainConfig, device: torch.device) -> None:
-    dataset, held_out = data.load(config.data, "train"), data.load(config.data, "test")
+    dataset, held_out = load_images(config.data, "train"), load_images(config.data, "test")
     per_epoch = min(len(dataset) // config.batch_size, config.max_batches_per_epoch or len(dataset))
     if per_epoch < 1:
         raise ValueError(f"batch_size {config.batch_size} is more than the {len(dataset)} images")
@@ -177,18 +182,18 @@ def fit(config: TrainConfig, device: torch.device) -> None:
     classifier = model.build().to(device, memory_format=torch.channels_last)
     x_all, y_all = dataset.x.to(device), dataset.y.to(device)
     if isinstance(stem := classifier.body[0], Whitening):
-        stem.learn(data.normalise(x_all[:5000]))
+        stem.learn(normalise(x_all[:5000]))
     ema = copy.deepcopy(classifier).eval().requires_grad_(False)
     optimizer = optimizer_of(classifier, config)
     checkpoint = Checkpoint(config, model, {"data": dataset, "held_out": held_out}, first=True)
     start: int = checkpoint.resume(classifier, ema, optimizer, total).get("step", 0)
-    autocast = train.precision_of(config.precision, device)
+    autocast = precision_of(config.precision, device)
 
     def images(step: int) -> tuple[Tensor, Tensor]:
         """The images of a step, augmented, and their classes."""
-        picked = data.batch_indices(len(dataset), config.batch_size, per_epoch, config.seed, step).to(device)
-        rng = train.generator(config.seed, step, device)
-        x = data.augmented(data.normalise(x_all[picked]), config.augment, rng)
+        picked = batch_indices(len(dataset), config.batch_size, per_epoch, config.seed, step).to(device)
+        rng = generator(config.seed, step, device)
+        x = augmented(normalise(x_all[picked]), config.augment, rng)
         return (x if config.warp == WarpConfig() else warped(x, config.warp, rng)), y_all[picked]
 
     parameters = sum(p.numel() for p in classifier.parameters())
@@ -197,7 +202,7 @@ def fit(config: TrainConfig, device: torch.device) -> None:
     bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
     clock, losses = time.perf_counter(), torch.zeros((), device=device)
     for step in range(start, total):
-        lr = train.learning_rate(step, total, config.warmup, config.lr)
+        lr = learning_rate(step, total, config.warmup, config.lr)
         for group in optimizer.param_groups:
             group["lr"] = lr * group["faster"]
         x, y = images(step)
@@ -206,7 +211,7 @@ def fit(config: TrainConfig, device: torch.device) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        train.update_ema(ema, classifier, config.ema_decay, step)
+        update_ema(ema, classifier, config.ema_decay, step)
 
         done = step + 1
         losses += loss.detach()
@@ -231,4 +236,4 @@ def fit(config: TrainConfig, device: torch.device) -> None:
 
 
 if __name__ == "__main__":
-    train.configure(main, TrainConfig, __doc__.split("\n\n")[0], sys.argv[1:])
+    configure(main, TrainConfig, __doc__.split("\n\n")[0], sys.argv[1:])

@@ -13,14 +13,18 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
-from genserve.data import pictures as data
-from genserve.learning import ranks as train
+from genserve.cli import configure
+from genserve.data.pictures import load_images, mean_and_std
 from genserve.learning.checkpoint import Checkpoint
-from genserve.learning.learner import DenoiserConfig, Feed, Learner, launch
+from genserve.learning.config import DenoiserConfig, check_levels
+from genserve.learning.feed import Feed
+from genserve.learning.learner import Learner, launch
+from genserve.learning.optim import precision_of, seed_dropout
 from genserve.learning.previews import sample_grid
+from genserve.learning.ranks import Ranks
+from genserve.models.config import ModelConfig
+from genserve.models.denoiser import denoising_loss
 from genserve.models.unet import UNetConfig
-from genserve.runs import directory as run
-from genserve.sampling.samplers import denoising_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,7 @@ class TrainConfig(DenoiserConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        train.check_levels(self.sigma_min, self.sigma_max)
+        check_levels(self.sigma_min, self.sigma_max)
 
 
 def main(config: TrainConfig) -> None:
@@ -49,12 +53,12 @@ def main(config: TrainConfig) -> None:
     launch(fit, config)
 
 
-def fit(config: TrainConfig, ranks: train.Ranks) -> None:
+def fit(config: TrainConfig, ranks: Ranks) -> None:
     device = ranks.device
-    dataset = data.load(config.data, "train")
+    dataset = load_images(config.data, "train")
     feed = Feed(dataset, config, ranks)
-    mean, std = data.mean_and_std(dataset)
-    model = run.ModelConfig(
+    mean, std = mean_and_std(dataset)
+    model = ModelConfig(
         family="diffusion",
         shape=dataset.shape,
         classes=dataset.classes if config.conditional else (),
@@ -68,13 +72,13 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
     checkpoint = Checkpoint(config, model, {"data": dataset}, first=ranks.first)
     learner = Learner(model.build(), config, checkpoint, ranks, feed.total)
     parallel = ranks.wrap(learner.model)
-    autocast = train.precision_of(config.precision, device)
+    autocast = precision_of(config.precision, device)
 
     learner.introduce(dataset)
     for step in range(learner.start, feed.total):
         whole, _ = feed.noised(step, config, no_class=len(model.classes))
         x_0, sigma, y, eps = map(ranks.mine, whole)
-        train.seed_dropout(config.seed, step, ranks.rank)
+        seed_dropout(config.seed, step, ranks.rank)
         with autocast():
             loss = denoising_loss(parallel, x_0, sigma, y, eps, model.std).mean()
         values = learner.step(step, loss)
@@ -83,4 +87,4 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
 
 
 if __name__ == "__main__":
-    train.configure(main, TrainConfig, __doc__.split("\n\n")[0], sys.argv[1:])
+    configure(main, TrainConfig, __doc__.split("\n\n")[0], sys.argv[1:])

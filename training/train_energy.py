@@ -19,18 +19,24 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from genserve.data import pictures as data
+from genserve.cli import configure
+from genserve.data.pictures import ImageSet, load_images, mean_and_std
 from genserve.files import digest
-from genserve.learning import ranks as train
 from genserve.learning.checkpoint import Checkpoint
-from genserve.learning.learner import DenoiserConfig, Feed, Learner, launch, taught_by
+from genserve.learning.config import DenoiserConfig, check_levels
+from genserve.learning.feed import Feed
+from genserve.learning.learner import Learner, launch, taught_by
+from genserve.learning.optim import generator, precision_of, seed_dropout
 from genserve.learning.previews import chain_grid, diagnostics, sample_grid, write_energies
+from genserve.learning.ranks import Ranks
+from genserve.models.config import ModelConfig
 from genserve.models.contrastive import ChainConfig, ReplayBuffer, contrastive_loss, walk
+from genserve.models.denoiser import denoising_loss
+from genserve.models.energy import EnergyDenoiser
 from genserve.models.unet import UNetConfig
 from genserve.places import located
-from genserve.runs import directory as run
-from genserve.sampling.langevin import EnergyDenoiser
-from genserve.sampling.samplers import Model, denoising_loss, guided_model, level
+from genserve.sampling.samplers import Model, level
+from genserve.sampling.wrappers import guided_model
 
 NO_STEP = 2**62  # whose random numbers no step draws
 READ_SIGMA = 0.5  # the noise level at which an energy that knows noise levels is read
@@ -74,7 +80,7 @@ class TrainConfig(DenoiserConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        train.check_levels(self.sigma_min, self.sigma_max)
+        check_levels(self.sigma_min, self.sigma_max)
         if self.recipe not in RECIPES:
             raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}")
         if self.teacher is not None and self.recipe != "score_matching":
@@ -98,11 +104,11 @@ class TrainConfig(DenoiserConfig):
             )
 
 
-def model_config(config: TrainConfig, dataset: data.ImageSet) -> run.ModelConfig:
+def model_config(config: TrainConfig, dataset: ImageSet) -> ModelConfig:
     """Return what it takes to build this energy again."""
-    mean, std = data.mean_and_std(dataset)
+    mean, std = mean_and_std(dataset)
     matching = config.recipe == "score_matching"
-    return run.ModelConfig(
+    return ModelConfig(
         family="energy",
         energy="residual" if matching else "plain",
         shape=dataset.shape,
@@ -120,8 +126,8 @@ def main(config: TrainConfig) -> None:
     launch(fit, config)
 
 
-def fit(config: TrainConfig, ranks: train.Ranks) -> None:
-    dataset = data.load(config.data, "train")
+def fit(config: TrainConfig, ranks: Ranks) -> None:
+    dataset = load_images(config.data, "train")
     feed = Feed(dataset, config, ranks)
     model = model_config(config, dataset)
     torch.manual_seed(config.seed)  # of the initial weights
@@ -146,15 +152,15 @@ def fit(config: TrainConfig, ranks: train.Ranks) -> None:
 
 def score_matching(
     config: TrainConfig,
-    model: run.ModelConfig,
+    model: ModelConfig,
     learner: Learner,
-    ranks: train.Ranks,
+    ranks: Ranks,
     feed: Feed,
     teacher: nn.Module | None,
 ) -> None:
     """Teach the denoiser that is in the energy; the gradient goes through the gradient."""
     parallel = ranks.wrap(EnergyDenoiser(learner.model))
-    autocast = train.precision_of(config.precision, ranks.device)
+    autocast = precision_of(config.precision, ranks.device)
     no_class = len(model.classes)
     teacher = teacher.to(ranks.device, memory_format=torch.channels_last) if teacher else None
     wanted: Model | None = teacher
@@ -162,7 +168,7 @@ def score_matching(
         wanted = guided_model(teacher, config.teacher_guidance, no_class)
     for step in range(learner.start, learner.total):
         whole, rng = feed.noised(step, config, no_class)
-        train.seed_dropout(config.seed, step, ranks.rank)
+        seed_dropout(config.seed, step, ranks.rank)
         with autocast():
             loss = denoising_loss(parallel, *map(ranks.mine, whole), model.std, wanted).mean()
         values = learner.step(step, loss)
@@ -180,18 +186,18 @@ def score_matching(
 
 def contrastive(
     config: TrainConfig,
-    model: run.ModelConfig,
+    model: ModelConfig,
     learner: Learner,
-    ranks: train.Ranks,
+    ranks: Ranks,
     feed: Feed,
     teacher: nn.Module | None,
 ) -> None:
     """Lower the energy of data, raise that of where Langevin chains go."""
     chains = config.langevin
     parallel = ranks.wrap(learner.model)
-    autocast = train.precision_of(config.precision, ranks.device)
+    autocast = precision_of(config.precision, ranks.device)
     buffer = ReplayBuffer(
-        chains.buffer or config.batch_size, model.shape, train.generator(config.seed, NO_STEP, ranks.device)
+        chains.buffer or config.batch_size, model.shape, generator(config.seed, NO_STEP, ranks.device)
     )
     if learner.state:
         buffer.x.copy_(learner.state["buffer"])
@@ -233,4 +239,4 @@ RECIPES = {"score_matching": score_matching, "contrastive": contrastive}
 
 
 if __name__ == "__main__":
-    train.configure(main, TrainConfig, __doc__.split("\n\n")[0], sys.argv[1:])
+    configure(main, TrainConfig, __doc__.split("\n\n")[0], sys.argv[1:])

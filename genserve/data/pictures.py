@@ -5,9 +5,8 @@ ranks see what an unbroken run on one sees.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,6 @@ from genserve.images import normalise as normalise  # what reads a data set find
 from genserve.images import picture
 
 log = logging.getLogger(__name__)
-
-Chunks = Callable[[Iterable[int]], Iterable[int]]  # the same starts of chunks; tqdm shows a bar
-Progress = Callable[[str], Chunks]  # what is being done -> what shows how far it is
 
 
 @dataclass(frozen=True)
@@ -77,20 +73,7 @@ class DataConfig:
             raise ValueError(f"data.channels must be 1 or 3, got {self.channels}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """Changes that leave an image a plausible one.
-
-    Args:
-        shift: move by up to so many pixels.
-        flip: mirror left to right, half of the images (not for digits).
-    """
-
-    shift: int = 0
-    flip: bool = False
-
-
-def load(config: DataConfig, split: str) -> ImageSet:
+def load_images(config: DataConfig, split: str) -> ImageSet:
     """Return one split of a data set.
 
     Args:
@@ -118,48 +101,6 @@ def mean_and_std(images: ImageSet) -> tuple[float, float]:
     values = normalise(torch.arange(256)).double()
     mean = (counts @ values) / counts.sum()
     return mean.item(), ((counts @ (values - mean) ** 2) / counts.sum()).sqrt().item()
-
-
-@lru_cache(maxsize=2)
-def _permutation(n: int, seed: int, epoch: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n))
-
-
-def batch_indices(n: int, batch_size: int, batches_per_epoch: int, seed: int, step: int) -> Tensor:
-    """Return which of n images make batch `step`, (batch_size,) int64: each epoch is a new permutation.
-
-    Raises:
-        ValueError: an epoch asks for more images than there are.
-    """
-    if batch_size * batches_per_epoch > n:
-        raise ValueError(f"{batches_per_epoch} batches of {batch_size} are more than {n} images")
-    epoch, k = divmod(step, batches_per_epoch)
-    return _permutation(n, seed, epoch)[k * batch_size : (k + 1) * batch_size]
-
-
-def shifted(x: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Return each image moved by up to `pixels` both ways, its border repeated; x is (B, C, H, W)."""
-    b, _, h, w = x.shape
-    move = torch.randint(-pixels, pixels + 1, (2, b, 1), generator=generator, device=x.device)
-    rows = (torch.arange(h, device=x.device) + move[0]).clamp(0, h - 1)
-    cols = (torch.arange(w, device=x.device) + move[1]).clamp(0, w - 1)
-    at = torch.arange(b, device=x.device)
-    return x.permute(0, 2, 3, 1)[at[:, None, None], rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
-
-
-def flipped(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return each image mirrored left to right or not, evenly; x is (B, C, H, W)."""
-    coin = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
-    return torch.where(coin, x.flip(-1), x)
-
-
-def augmented(x: Tensor, augment: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Return each image changed by its own draw; x is (B, C, H, W)."""
-    if augment.shift:
-        x = shifted(x, augment.shift, generator)
-    if augment.flip:
-        x = flipped(x, generator)
-    return x
 
 
 # ---- readers -----------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from genserve import images
 from genserve.drawing.local import draw
-from genserve.runs.directory import ModelConfig
-from genserve.runs.export import Spec
+from genserve.models.config import ModelConfig
+from genserve.runs.contract import Spec
 from genserve.sampling.langevin import slope
 from genserve.sampling.samplers import Query, level
 from genserve.sampling.settings import Setting

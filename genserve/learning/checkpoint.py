@@ -16,7 +16,17 @@ from genserve import files
 from genserve.data.pictures import ImageSet
 from genserve.learning.identity import as_stored, changes, described, flat, require_same
 from genserve.places import located
-from genserve.runs import directory as run
+from genserve.runs.directory import (
+    FORMAT,
+    as_safetensors,
+    load_weights,
+    read_config,
+    read_metrics,
+    read_state,
+    read_weights,
+    save_state,
+    write_weights,
+)
 
 
 @contextmanager
@@ -76,7 +86,7 @@ class Checkpoint:
         self.directory, self.first = Path(config.output) / config.name, first
         self._settings, self._model = config, model
         self._board: Any = None
-        parts = {"format": run.FORMAT, "model": asdict(model), "train": asdict(config)}
+        parts = {"format": FORMAT, "model": asdict(model), "train": asdict(config)}
         parts |= {name: described(images) for name, images in sets.items()}
         self._config: dict[str, Any] = as_stored(parts | {"inputs": dict(inputs or {})})
 
@@ -102,16 +112,16 @@ class Checkpoint:
         state = self._last(total)
         path = self.directory / "state.pt"
         if state:
-            run.load_weights(network, state["model"], path)
-            run.load_weights(ema, state["ema"], path)
+            load_weights(network, state["model"], path)
+            load_weights(ema, state["ema"], path)
             with files.parsing(path, "a checkpoint of this run"):
                 optimizer.load_state_dict(state["optimizer"])
         elif self._settings.start_from is not None:
             start = located(self._settings.start_from)
             require_same("start_from", start, self._model, ("family", "energy", "shape", "classes", "net"))
-            weights = run.read_weights(start / "weights.safetensors")
+            weights = read_weights(start / "weights.safetensors")
             for each in (network, ema):
-                run.load_weights(each, weights, start / "weights.safetensors")
+                load_weights(each, weights, start / "weights.safetensors")
         if self.first:
             self._begin(state)
         return {name: value for name, value in state.items() if name not in ("model", "ema", "optimizer")}
@@ -120,7 +130,7 @@ class Checkpoint:
         """Return the last checkpoint of this run, or nothing; raises as `resume`."""
         names = ("config.json", "weights.safetensors", "state.pt")
         config_file, weights_file, state_file = (self.directory / name for name in names)
-        before = run.read_config(self.directory) if config_file.exists() or state_file.exists() else {}
+        before = read_config(self.directory) if config_file.exists() or state_file.exists() else {}
         self._record_start(before)
         if not state_file.exists():
             if weights_file.exists():
@@ -136,7 +146,7 @@ class Checkpoint:
             raise ValueError(
                 f"{self.directory} holds another run ({'; '.join(changed)}): give another --name or remove it"
             )
-        state = run.read_state(state_file)
+        state = read_state(state_file)
         if missing := {"step", "model", "ema", "optimizer"} - state.keys():
             raise ValueError(f"{state_file} is no checkpoint: it has no {', '.join(sorted(missing))}")
         if state["step"] > total:
@@ -159,7 +169,7 @@ class Checkpoint:
     def _begin(self, state: Mapping[str, Any]) -> None:
         """Bring the files to where the state is."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        records = run.read_metrics(self.directory, up_to=state.get("step", -1))
+        records = read_metrics(self.directory, up_to=state.get("step", -1))
         for torn in self.directory.glob(".*.part"):  # what a kill in the middle of a write left
             torn.unlink()
         files.update(self.directory / "config.json", files.as_json(self._config))
@@ -169,7 +179,7 @@ class Checkpoint:
         # a kill or a full disk may come after state.pt and before the weights; older states do not say which
         # weights they belong to
         if "kept" in state or (state and not weights_file.exists()):
-            files.update(weights_file, run.as_safetensors(state.get("kept") or state["ema"]))
+            files.update(weights_file, as_safetensors(state.get("kept") or state["ema"]))
         if self._settings.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -221,5 +231,5 @@ class Checkpoint:
             "kept": kept,
             **more,
         }
-        run.save_state(self.directory / "state.pt", state)
-        run.write_weights(self.directory / "weights.safetensors", kept or ema.state_dict())
+        save_state(self.directory / "state.pt", state)
+        write_weights(self.directory / "weights.safetensors", kept or ema.state_dict())

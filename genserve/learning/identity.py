@@ -7,9 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from genserve.data import pictures as data
-from genserve.data.pictures import ImageSet
-from genserve.runs import directory as run
+from genserve.data.pictures import ImageSet, mean_and_std
+from genserve.runs.directory import read_config
 
 # What may change when a run goes on: how long it learns, how often it writes and where things are, never what
 # it learns. max_batches_per_epoch is not among it: it decides which images make a step.
@@ -34,7 +33,7 @@ def described(images: ImageSet) -> dict[str, Any]:
     The SHA-256 covers shape, pixels and labels as the network sees them: (N, C, H, W) uint8 after cropping
     and resizing, and (N,) int64. Mean and std are of all pixels in [-1, 1].
     """
-    mean, std = data.mean_and_std(images)
+    mean, std = mean_and_std(images)
     total = hashlib.sha256(str(tuple(images.x.shape)).encode())
     for tensor in (images.x, images.y):
         total.update(tensor.reshape(-1).numpy().data)
@@ -124,7 +123,7 @@ def require_same(role: str, directory: Path, model: Any, names: tuple[str, ...])
         ValueError: a part differs.
         FileNotFoundError, OSError: as `run.read_config`.
     """
-    other, own = run.read_config(directory)["model"], as_stored(asdict(model))
+    other, own = read_config(directory)["model"], as_stored(asdict(model))
     for name in names:
         theirs, ours = other.get(name) or None, own.get(name) or None
         if isinstance(theirs, dict) and isinstance(ours, dict):  # older runs lack what has a default

@@ -8,19 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from genserve import images
-from genserve.data import pictures as data
+from genserve.data.pictures import ImageSet
+from genserve.files import write_json
+from genserve.images import normalise
+from genserve.models.config import ModelConfig
 from genserve.models.contrastive import ChainConfig, walk
-from genserve.runs import directory as run
 from genserve.sampling.langevin import Energy, mala, slope
 from genserve.sampling.noise import Streams, uniform
-from genserve.sampling.samplers import Model, consistency, ddpm, level
-from genserve.sampling.samplers import run as sample
+from genserve.sampling.samplers import Model, consistency, ddpm, level, sample
 from genserve.sampling.schedules import karras
 
 
 @torch.no_grad()
 def sample_grid(
-    denoiser: Model, model: run.ModelConfig, device: torch.device, few: tuple[float, ...] = ()
+    denoiser: Model, model: ModelConfig, device: torch.device, few: tuple[float, ...] = ()
 ) -> bytes:
     """Return a PNG of 8 images a class, a column each (64 without classes), the same noise every time.
 
@@ -37,7 +38,7 @@ def sample_grid(
     return _sheet(sample(sampler, denoiser), columns)
 
 
-def chain_grid(energy: Energy, model: run.ModelConfig, chains: ChainConfig, device: torch.device) -> bytes:
+def chain_grid(energy: Energy, model: ModelConfig, chains: ChainConfig, device: torch.device) -> bytes:
     """Return a PNG of where 64 chains from uniform noise end, the same noise every time."""
     noise = Streams(0, range(64))
     start = uniform(noise, torch.empty(64, *model.shape, device=device))
@@ -80,17 +81,17 @@ def diagnostics(
 
 @torch.no_grad()
 def write_energies(
-    directory: Path, energy: nn.Module, sigma: float, no_class: int, dataset: data.ImageSet, n: int = 10_000
+    directory: Path, energy: nn.Module, sigma: float, no_class: int, dataset: ImageSet, n: int = 10_000
 ) -> None:
     """Write energies.json: quantiles of the energies of the first n training images, to rank others by."""
     device = next(energy.parameters()).device
     found = []
     for part in dataset.x[:n].split(250):
-        x = data.normalise(part.to(device))
+        x = normalise(part.to(device))
         found.append(energy(x, level(sigma, x), torch.full((len(x),), no_class, device=device)).cpu())
     quantiles = torch.quantile(torch.cat(found).double(), torch.linspace(0, 1, 1001, dtype=torch.float64))
     read = {"sigma": sigma, "quantiles": [round(q, 4) for q in quantiles.tolist()]}
-    run.write_json(directory / "energies.json", read)
+    write_json(directory / "energies.json", read)
 
 
 def _sheet(x: Tensor, columns: int) -> bytes:

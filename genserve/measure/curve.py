@@ -1,6 +1,6 @@
 """How good a model is at how many evaluations: a Frechet distance for each sampler and number of steps."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,18 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genserve.data.pictures import Progress
-from genserve.drawing.local import draw, fair_classes, served, setting
-from genserve.files import parsing, read_json
+from genserve.drawing.local import draw, fair_classes, served_model
+from genserve.files import parsing, read_json, write_json
 from genserve.measure import metrics
+from genserve.measure.features import features_of
 from genserve.measure.records import digest
 from genserve.measure.reference import Reference
-from genserve.models.classifier import features_of
-from genserve.runs import directory as run
-from genserve.runs.export import spec_of, tuned_in
-from genserve.runs.loading import served_model
-from genserve.runs.packing import PRECISIONS
+from genserve.precision import PRECISIONS
+from genserve.progress import Progress
+from genserve.runs.defaults import spec_of
 from genserve.sampling.engine import Evaluate
+from genserve.sampling.settings import Defaults, Setting
 
 SAMPLERS = {
     "DDIM": "ddim:{0}",
@@ -34,21 +33,22 @@ HELD_OUT = "held-out images"
 Row = dict[str, Any]  # setting, nfe, frechet_distance, and what they depend on
 
 
-def lines(serving: Mapping[str, Any], evaluations: Iterable[int]) -> dict[str, list[str]]:
+def lines(defaults: Defaults, evaluations: Iterable[int]) -> dict[str, list[str]]:
     """Return the settings to compare, a list for each sampler, with the guidance that the run is served with.
 
     Args:
-        serving: of a run's serving.json.
+        defaults: of the model.
         evaluations: of the network, without guidance; Heun takes the odd number above an even one.
     """
-    found = {"tuned": [served({**serving, "steps": way.steps}) for way in tuned_in(serving)]}
-    if serving.get("sampler") != "consistency":
-        guidance = serving.get("guidance", 1)
-        said = f":guidance={guidance:g}" if guidance != 1 else ""
+    tuned = [Setting.of(defaults, steps=levels.steps).text(defaults) for levels in defaults.tuned]
+    settings = {"tuned": tuned}
+    if defaults.sampler != "consistency":
+        guidance = defaults.guidance if defaults.guided else 1
+        suffix = f":guidance={guidance:g}" if guidance != 1 else ""
         steps = [(nfe, nfe // 2 + 1) for nfe in evaluations]  # Heun evaluates 2 n - 1 times
-        named = {name: [text.format(*n) + said for n in steps] for name, text in SAMPLERS.items()}
-        found = named | found
-    return {name: line for name, line in found.items() if line}
+        named = {name: [text.format(*n) + suffix for n in steps] for name, text in SAMPLERS.items()}
+        settings = named | settings
+    return {name: line for name, line in settings.items() if line}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class Curve:
 
         Args:
             path: a JSON list of rows; those of other keys stay in it.
-            settings: as `draw.setting` reads them, or HELD_OUT, real images in as many.
+            settings: as `Setting.parse` reads them, or HELD_OUT, real images in as many.
         """
         kept: list[Row] = read_json(path, list) if path.is_file() else []
         with parsing(path, "a list of measured settings"):
@@ -103,7 +103,7 @@ class Curve:
                 measured = self._held_out() if text == HELD_OUT else self._drawn(text, progress)
                 found[text] = measured | {"setting": text} | self.key
                 kept.append(found[text])
-                run.write_json(path, kept)
+                write_json(path, kept)
         return found
 
     def _held_out(self) -> Row:
@@ -112,11 +112,11 @@ class Curve:
 
     def _drawn(self, text: str, progress: Progress) -> Row:
         spec = spec_of(self.directory)
-        how = setting(text, spec)
+        setting = Setting.parse(text, spec.defaults)
         y = fair_classes(self.n, self.reference.stats.class_counts) * bool(spec.classes)
         y = y.to(self.device)
-        x = draw(self.network, spec, how, y, self.seed, chunks=progress(text))
-        return {"nfe": how.nfe} | self._distance(x)
+        x = draw(self.network, spec, setting, y, self.seed, chunks=progress(text))
+        return {"nfe": setting.nfe} | self._distance(x)
 
     def _distance(self, x: Tensor) -> Row:
         features = metrics.moments(features_of(self.reference.classifier, x))

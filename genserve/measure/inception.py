@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genserve.data.pictures import Chunks
+from genserve.files import write_atomic
 from genserve.measure.metrics import Moments
-from genserve.runs import directory as run
+from genserve.progress import Chunks
 
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 RELEASES = "github.com/toshas/torch-fidelity/releases"
@@ -55,7 +55,7 @@ def write_statistics(path: Path, found: Moments) -> None:
     """Write mean and covariance as the arrays mu and sigma, float64, of an .npz file."""
     buffer = io.BytesIO()
     np.savez(buffer, mu=found.mean.numpy(), sigma=found.covariance.numpy())
-    run.write_atomic(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
 
 
 def read_statistics(path: Path, width: int) -> Moments:

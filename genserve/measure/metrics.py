@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from genserve.data.pictures import Chunks
+from genserve.progress import Chunks
 
 K = 5  # neighbours that make a neighbourhood, as Naeem et al. 2020
 CHUNK = 256  # rows of a distance matrix held at once: 60 MB against 60,000 images

@@ -10,20 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genserve.data import pictures as data
-from genserve.data.pictures import Chunks, DataConfig, ImageSet, Progress
+from genserve.data.pictures import DataConfig, ImageSet, load_images
 from genserve.files import parsing
 from genserve.measure import metrics
+from genserve.measure.features import features_of, read_stats
 from genserve.measure.metrics import Moments
-from genserve.models.classifier import (
-    ClassifierConfig,
-    classifier_config,
-    features_of,
-    load_classifier,
-    read_stats,
-)
+from genserve.models.classifier import ClassifierConfig
 from genserve.places import located, places
-from genserve.runs import directory as run
+from genserve.progress import Chunks, Progress
+from genserve.runs.directory import classifier_config, load_classifier, trained_with
 
 SHIPPED = Path("weights")  # where classifiers and judges are looked for
 COPIES = 1000  # images whose nearest training image is looked for
@@ -210,7 +205,7 @@ class Reference:
         self.shape, self.classes = model.shape, model.classes
         self.classifier = load_classifier(directory).to(device)
         self.stats = read_stats(directory)
-        learnt = run.trained_with(directory, "data")
+        learnt = trained_with(directory, "data")
         elsewhere = {} if root is None else {"root": str(root)}
         with parsing(directory / "config.json", "the configuration of a classifier"):
             config = DataConfig(**learnt | elsewhere | {"download": False})
@@ -219,7 +214,7 @@ class Reference:
         self.train: ImageSet | None = None
         self.test: ImageSet | None = None
         with suppress(FileNotFoundError):
-            self.train, self.test = data.load(config, "train"), data.load(config, "test")
+            self.train, self.test = load_images(config, "train"), load_images(config, "test")
         features = partial(features_of, self.classifier)
         self.space = Space(features, self.real, self.stats.train, progress)
 

@@ -5,7 +5,7 @@ import logging
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +15,13 @@ from torch import Tensor
 
 from genserve import image_files as pictures
 from genserve.data.listing import listed
-from genserve.data.pictures import Progress
 from genserve.drawing.client import answers
-from genserve.drawing.local import KEYS, draw, fair_classes, fields_of, served, setting
+from genserve.drawing.local import draw, fair_classes, served_model
 from genserve.labels import NO_CLASS
-from genserve.runs.export import spec_of
-from genserve.runs.loading import served_model
+from genserve.progress import Progress
+from genserve.runs.contract import Spec, spec_in
+from genserve.runs.defaults import spec_of
+from genserve.sampling.settings import Defaults, Setting, fields_of
 
 log = logging.getLogger(__name__)
 
@@ -128,17 +129,18 @@ def drawn(
         batch_size: images drawn together.
     """
     spec = spec_of(directory)
-    texts = plan.settings or (served(asdict(spec)),)
-    settings = [setting(text, spec) for text in texts]  # all, before the first takes its minutes
+    texts = plan.settings or (Setting.of(spec.defaults).text(spec.defaults),)
+    # all of them before the first takes its minutes
+    settings = [Setting.parse(text, spec.defaults) for text in texts]
     _, drawer = served_model(directory, device, dtype)
     classes = plan.classes(spec.classes)
     y = torch.full((plan.n,), spec.no_class) if classes is None else classes
     y = y.to(device)
-    for text, how in zip(texts, settings, strict=True):
+    for text, setting in zip(texts, settings, strict=True):
         for seed in plan.seeds:
             clock = time.perf_counter()
-            x = draw(drawer, spec, how, y, seed, batch_size, progress(text))
-            yield Images(text, x, classes, {"seed": seed, "nfe": how.nfe} | _speed(plan.n, clock))
+            x = draw(drawer, spec, setting, y, seed, batch_size, progress(text))
+            yield Images(text, x, classes, {"seed": seed, "nfe": setting.nfe} | _speed(plan.n, clock))
 
 
 def _speed(n: int, start: float) -> dict[str, float]:
@@ -148,25 +150,27 @@ def _speed(n: int, start: float) -> dict[str, float]:
 # ---- a server ----------------------------------------------------------------------------------------------
 
 
-def described(address: str) -> dict[str, Any]:
-    """Return what a server's model says of itself.
+def described(address: str) -> Spec:
+    """Return the contract of a server's model.
 
     Raises:
-        ValueError: no model of ours answers there.
+        ValueError: no model of genserve answers there.
     """
-    (said,) = answers(address, [{"task": "describe"}])
-    if not said.keys() >= {"family", "shape", "classes", "sampler", "steps", "weights"}:
-        raise ValueError(f"{address} does not say what its model is; wanted is one of ours")
-    return said
+    (description,) = answers(address, [{"task": "describe"}])
+    known = {field.name for field in fields(Spec)}
+    try:
+        return spec_in({key: value for key, value in description.items() if key in known})
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"{address} does not describe a model of genserve ({error})") from error
 
 
-def fields(text: str, family: str) -> dict[str, Any]:
+def request_fields(text: str, defaults: Defaults) -> dict[str, Any]:
     """Return the fields of a request that a setting names.
 
     Raises:
-        ValueError: it is no SAMPLER:STEPS[:KEY=VALUE]..., or names a key that requests have not.
+        ValueError: the text is not SAMPLER:STEPS[:KEY=VALUE]..., or has a key that requests do not have.
     """
-    keys = {key: kind for key, kind in KEYS[family].items() if key not in ("sigma_min", "sigma_max")}
+    keys = {key: kind for key, kind in defaults.keys.items() if key not in ("sigma_min", "sigma_max")}
     return fields_of(text, keys)
 
 
@@ -176,25 +180,26 @@ def asked(address: str, plan: Plan, progress: Progress) -> Iterator[Images]:
     Raises:
         ValueError: as `answers`; or the model changed while it drew, or has no name for "no class".
     """
-    model = described(address)
-    if plan.unconditional and NO_CLASS in model["classes"]:
+    spec = described(address)
+    if plan.unconditional and NO_CLASS in spec.classes:
         raise ValueError(f"{address} has a class called {NO_CLASS}, so it cannot be asked for no class")
-    wanted: dict[str, dict[str, Any]] = {text: fields(text, model["family"]) for text in plan.settings}
-    wanted = wanted or {served(model): {}}  # the server knows best
-    classes = plan.classes(model["classes"])
-    for how in wanted.values():  # a setting that the server refuses, before the first takes its minutes
-        list(answers(address, [{"format": "json", "num_samples": 1, "seed": 0} | how]))
-    for text, how in wanted.items():
+    settings = {text: request_fields(text, spec.defaults) for text in plan.settings}
+    settings = settings or {Setting.of(spec.defaults).text(spec.defaults): {}}  # the server knows best
+    classes = plan.classes(spec.classes)
+    for asked_fields in settings.values():  # a setting that is refused, before the first takes its minutes
+        list(answers(address, [{"format": "json", "num_samples": 1, "seed": 0} | asked_fields]))
+    for text, asked_fields in settings.items():
         for seed in plan.seeds:
             clock = time.perf_counter()
             starts = progress(text)(range(0, plan.n, SHARE))
-            requests = (how | _share(plan.n, start, seed, classes, model["classes"]) for start in starts)
-            said = list(answers(address, requests))
-            if any(answer["settings"] != said[0]["settings"] for answer in said):
+            shares = (_share(plan.n, start, seed, classes, spec.classes) for start in starts)
+            replies = list(answers(address, (asked_fields | share for share in shares)))
+            if any(reply["settings"] != replies[0]["settings"] for reply in replies):
                 raise ValueError(f"{address} changed its model while it drew {text}")
-            pngs = [base64.b64decode(image["png"]) for answer in said for image in answer["images"]]
-            x = torch.stack([_picture(png, model["shape"]) for png in pngs])
-            yield Images(text, x, classes, {"seed": seed, "nfe": said[0]["nfe"]} | _speed(plan.n, clock))
+            pngs = [base64.b64decode(image["png"]) for reply in replies for image in reply["images"]]
+            x = torch.stack([_picture(png, spec.shape) for png in pngs])
+            known = {"seed": seed, "nfe": replies[0]["nfe"]} | _speed(plan.n, clock)
+            yield Images(text, x, classes, known)
 
 
 def _share(

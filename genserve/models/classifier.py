@@ -7,22 +7,13 @@ is fixed numbers.
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genserve.data.pictures import Chunks, normalise
-from genserve.files import parsing
-from genserve.measure.metrics import Moments, moments
 from genserve.models.unet import norm, zero
-from genserve.runs import directory as run
-
-STATS_FILE = "train_features_stats.safetensors"
-CHUNK = 500  # images a forward pass
-
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"group": norm, "batch": nn.BatchNorm2d}
 
@@ -171,88 +162,3 @@ class ClassifierConfig:
     def build(self) -> Classifier:
         """Return the classifier, freshly initialised."""
         return Classifier(self.shape, len(self.classes), **self.net)
-
-
-def classifier_config(directory: Path) -> ClassifierConfig:
-    """Return the `model` part of a classifier's config.json.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is of a format this version does not know, or of another family.
-    """
-    model = run.read_config(directory)["model"]
-    if model.get("family") != "classifier":
-        raise ValueError(f"{directory} holds a model of family {model.get('family')!r}, not a classifier")
-    with parsing(directory / "config.json", "the configuration of a classifier"):
-        return ClassifierConfig(
-            **model | {"shape": tuple(model["shape"]), "classes": tuple(model["classes"])}
-        )
-
-
-def load_classifier(directory: Path) -> Classifier:
-    """Return a run's classifier, in eval mode and without gradients.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: as `classifier_config`, `run.read_weights` and
-            `run.load_weights`.
-    """
-    config, path = classifier_config(directory), directory / "weights.safetensors"
-    with parsing(directory / "config.json", "a classifier that this version can build"):
-        classifier = config.build()
-    run.load_weights(classifier, run.read_weights(path), path)
-    return classifier.eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def features_of(classifier: Classifier, x: Tensor, chunks: Chunks = iter) -> Tensor:
-    """Return the features of images x (N, C, H, W) uint8: (N, n_features), on the CPU."""
-    device = classifier.read_out.weight.device
-    starts = chunks(range(0, len(x), CHUNK))
-    parts = [classifier.features(normalise(x[k : k + CHUNK].to(device))).cpu() for k in starts]
-    return torch.cat(parts)
-
-
-class Stats(NamedTuple):
-    """What a Frechet distance and its floor need of a data set, so that its images need not be there."""
-
-    train: Moments  # of the features of the training images
-    test: Moments  # of the held-out images
-    class_counts: Tensor  # (n_classes,) int64, in the training images
-
-
-def write_stats(directory: Path, train: Tensor, test: Tensor, y: Tensor, n_classes: int) -> None:
-    """Write the moments of training and held-out features, (N, D), and the counts of the classes y, (N,)."""
-    tensors = {"class_counts": y.bincount(minlength=n_classes)}
-    for name, (n, mean, covariance) in (("train", moments(train)), ("test", moments(test))):
-        tensors |= {f"{name}.n": torch.tensor(n), f"{name}.mean": mean, f"{name}.covariance": covariance}
-    run.write_weights(directory / STATS_FILE, tensors)
-
-
-def read_stats(directory: Path) -> Stats:
-    """Return what `write_stats` wrote.
-
-    Raises:
-        FileNotFoundError: nothing yet.
-        ValueError: the file is torn or holds something else.
-    """
-    path = directory / STATS_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: training/train_classifier.py writes it at its end")
-    t = run.read_weights(path)
-    with parsing(path, "the moments of a classifier's features"):
-        train, test = (
-            Moments(int(t[f"{k}.n"]), t[f"{k}.mean"], t[f"{k}.covariance"]) for k in ("train", "test")
-        )
-        return Stats(train, test, t["class_counts"])
-
-
-def load_chooser(directory: Path) -> tuple[Classifier, Stats]:
-    """Return a classifier by which steps, levels or checkpoints may be chosen, and its statistics.
-
-    Raises:
-        ValueError: it is a judge, which would flatter whatever it had chosen.
-        FileNotFoundError, ValueError: as `load_classifier` and `read_stats`.
-    """
-    if classifier_config(directory).judge:
-        raise ValueError(f"classifier: {directory} is a judge, which chooses nothing; give a classifier-*")
-    return load_classifier(directory), read_stats(directory)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from genserve.sampling.langevin import Energy, langevin, slope
 from genserve.sampling.noise import Noise
-from genserve.sampling.samplers import run
+from genserve.sampling.samplers import sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ def walk(energy: Energy, x: Tensor, chains: ChainConfig, steps: int, noise: Nois
         inside=partial(torch.clamp, min=-1, max=1),
         noise=noise,
     )
-    return run(sampler, partial(slope, energy))
+    return sample(sampler, partial(slope, energy))
 
 
 def contrastive_loss(

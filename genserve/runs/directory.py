@@ -14,7 +14,6 @@ import pickle
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,10 +25,11 @@ from torch import Tensor, nn
 from genserve.files import atomic, naming, parsing, read_json
 from genserve.files import write_atomic as write_atomic  # callers know it by this module, too
 from genserve.files import write_json as write_json
+from genserve.models.classifier import Classifier, ClassifierConfig
+from genserve.models.config import ModelConfig
 from genserve.models.contrastive import ConvEnergy
-from genserve.models.unet import UNet
-from genserve.sampling.langevin import ResidualEnergy
-from genserve.sampling.samplers import Denoiser
+from genserve.models.denoiser import Denoiser
+from genserve.models.energy import ResidualEnergy
 
 FORMAT = 1  # of config.json
 
@@ -144,39 +144,6 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """What it takes to build a run's network again; `model` in config.json."""
-
-    family: str  # "diffusion" or "energy"
-    shape: tuple[int, int, int]  # (C, H, W)
-    classes: tuple[str, ...]  # () for none
-    mean: float  # of the training pixels, in [-1, 1]
-    std: float
-    sigma_min: float  # the noise levels between which it samples well
-    sigma_max: float
-    net: dict[str, Any]  # the arguments of the network
-    energy: str = ""  # of the family energy: "residual" of a UNet, or "plain", which knows no noise levels
-
-    def build(self) -> Denoiser | ResidualEnergy | ConvEnergy:
-        """Return the denoiser or the energy, freshly initialised.
-
-        Raises:
-            ValueError: there is no such family or energy.
-        """
-        match self.family, self.energy:
-            case "diffusion", "":
-                return self._denoiser()
-            case "energy", "residual":
-                return ResidualEnergy(self._denoiser())
-            case "energy", "plain":
-                return ConvEnergy(self.shape, **self.net)
-        raise ValueError(f"family {self.family!r} with energy {self.energy!r} is none this version can build")
-
-    def _denoiser(self) -> Denoiser:
-        return Denoiser(UNet(self.shape, len(self.classes), **self.net), self.mean, self.std)
-
-
 def read_config(directory: Path) -> dict[str, Any]:
     """Return config.json of a run.
 
@@ -265,3 +232,33 @@ def read_metrics(directory: Path, up_to: int | None = None) -> list[dict[str, An
             if number < len(lines):
                 raise ValueError(f"{path}, line {number}, is no record of a step") from error
     return records
+
+
+def classifier_config(directory: Path) -> ClassifierConfig:
+    """Return the `model` part of a classifier's config.json.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is of a format this version does not know, or of another family.
+    """
+    model = read_config(directory)["model"]
+    if model.get("family") != "classifier":
+        raise ValueError(f"{directory} holds a model of family {model.get('family')!r}, not a classifier")
+    with parsing(directory / "config.json", "the configuration of a classifier"):
+        return ClassifierConfig(
+            **model | {"shape": tuple(model["shape"]), "classes": tuple(model["classes"])}
+        )
+
+
+def load_classifier(directory: Path) -> Classifier:
+    """Return a run's classifier, in eval mode and without gradients.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as `classifier_config`, `run.read_weights` and
+            `run.load_weights`.
+    """
+    config, path = classifier_config(directory), directory / "weights.safetensors"
+    with parsing(directory / "config.json", "a classifier that this version can build"):
+        classifier = config.build()
+    load_weights(classifier, read_weights(path), path)
+    return classifier.eval().requires_grad_(False)

@@ -1,12 +1,14 @@
 """From what an archive carries, model.pt and model.json, to a model that is ready to be asked."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
-from genserve.runs.export import Spec, export, read_spec, torchscript
+from genserve.runs.contract import Spec, read_spec
 from genserve.runs.packing import packed
 from genserve.sampling.engine import Evaluate
 from genserve.sampling.langevin import slope
@@ -29,9 +31,9 @@ def load_model(
         loaded = torch.jit.load(str(directory / "model.pt"), map_location=device)
         loaded = loaded.eval().to(memory_format=torch.channels_last).to(dtype)
         frozen = torch.jit.freeze(loaded)
-    model: Evaluate = partial(slope, frozen)
-    if spec.family != "energy":
-        model = packed(frozen) if device.type == "cpu" else frozen
+    model: Evaluate = packed(frozen) if device.type == "cpu" and not spec.kind.slopes else frozen
+    if spec.kind.slopes:
+        model = partial(slope, frozen)
     # TorchScript specialises itself on its first two calls, and the answer to the first differs in rounding
     for n in (1, budget, 1, budget):
         x, sigma = torch.zeros(n, *spec.shape, device=device), torch.ones(n, device=device)
@@ -40,14 +42,9 @@ def load_model(
     return spec, model
 
 
-def served_model(
-    directory: Path, device: torch.device, dtype: torch.dtype = torch.float32
-) -> tuple[Spec, Evaluate]:
-    """Return contract and model of a run as a server would have them, to the bit; arguments as `load_model`.
-
-    Raises:
-        FileNotFoundError, ValueError: as `export`.
-    """
-    with TemporaryDirectory() as folder:
-        export(directory, Path(folder))
-        return load_model(Path(folder), device, dtype)
+@contextmanager
+def torchscript() -> Iterator[None]:
+    """Silence torch about TorchScript: it would rather see torch.export, which TorchServe does not load."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
+        yield

@@ -10,7 +10,6 @@ from genserve.sampling.samplers import Model
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 # what the graph of a model says, and what it shall say
 CONVOLUTION = """graph(%x, %w, %b, %stride, %pad, %dilation, %groups):
@@ -22,19 +21,6 @@ PACKED = """graph(%x, %w, %b, %stride, %pad, %dilation, %groups):
   %how : str = prim::Constant[value=""]()
   %out = mkldnn::_convolution_pointwise(%x, %w, %b, %pad, %stride, %dilation, %groups, %then, %scalars, %how)
   return (%out)"""
-
-
-def precision_for(device: torch.device) -> str:
-    """Return "bf16" where the device multiplies it in hardware, else "fp32".
-
-    A matter of the machine and of nothing that changes on it: a worker that starts again draws the same
-    pictures. A CPU that only emulates bf16 is several times slower in it.
-    """
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if fast else "fp32"
 
 
 def packed(frozen: torch.jit.ScriptModule) -> Model:

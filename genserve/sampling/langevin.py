@@ -20,10 +20,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genserve.sampling.noise import Noise
-from genserve.sampling.samplers import Denoiser, Query, Sampler, level
+from genserve.sampling.samplers import Query, Sampler, level
 
 Energy = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x, sigma, y) -> (B,), arguments as in Query
 
@@ -166,83 +166,7 @@ def annealed(
 # ---- samplers around samplers ------------------------------------------------------------------------------
 
 
-def denoised(sampler: Sampler) -> Sampler:
-    """A diffusion sampler on an energy: sent slopes, it sees denoised images."""
-    try:
-        query = next(sampler)
-        while True:
-            seen: Slope = yield query
-            query = sampler.send(denoise(query, seen))
-    except StopIteration as end:
-        x_0: Tensor = end.value
-        return x_0
-
-
-def denoise(query: Query, seen: Slope) -> Tensor:
-    """Return E[x_0 | x], (B, C, H, W), by Tweedie's formula."""
-    return query.x - _wide(query.sigma) ** 2 * seen.gradient
-
-
-def kept(sampler: Sampler, known: Tensor, keep: Tensor) -> Sampler:
-    """A diffusion sampler that fills in: every guess of x_0 has the known pixels, so the answer has them too.
-
-    Args:
-        known: (B, C, H, W);  keep: bool, where it counts, of a shape that meets that of known.
-
-    Source: Wang et al. 2023, DDNM (arXiv:2212.00490), eq. (13) for inpainting.
-    """
-    try:
-        query = next(sampler)
-        while True:
-            x_0 = yield query
-            query = sampler.send(torch.where(keep, known, x_0))
-    except StopIteration as end:
-        result: Tensor = end.value
-        return result
-
-
 # ---- the trained energies ----------------------------------------------------------------------------------
-
-
-class ResidualEnergy(nn.Module):
-    """E(x, sigma, y) = |x - R(x, sigma, y)|**2 / (2 sigma**2): how much noise, in sigmas, R finds in x.
-
-    With R a denoiser this is close to right before any training: where images fill few of the dimensions, R's
-    Jacobian is the projection onto those few, the residual is orthogonal to them, and the gradient
-    (I - J_R)^T (x - R) / sigma**2 is the residual itself over sigma**2. Training mends the difference.
-
-    Args:
-        residual: R, a network preconditioned like a denoiser.
-
-    Source: Salimans & Ho 2021, "Should EBMs model the energy or the score?"; Du et al. 2023
-    (arXiv:2302.11552), section 5.1.
-    """
-
-    def __init__(self, residual: Denoiser) -> None:
-        super().__init__()
-        self.residual = residual
-
-    def forward(self, x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
-        """Return E (B,) for x (B, C, H, W), sigma (B,) above 0, y (B,) int64; always summed in x's dtype."""
-        r = (x - self.residual(x, sigma, y)) / sigma.view(-1, 1, 1, 1)
-        e: Tensor = r.square().flatten(1).sum(1) / 2
-        return e
-
-
-class EnergyDenoiser(nn.Module):
-    """The denoiser that is in an energy, E[x_0 | x] = x - sigma**2 grad E: for losses and for `draw`.
-
-    Its gradient with respect to the parameters goes through the gradient with respect to x.
-    """
-
-    def __init__(self, energy: nn.Module) -> None:
-        super().__init__()
-        self.energy = energy
-
-    def forward(self, x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
-        """Return E[x_0 | x] (B, C, H, W), arguments as a denoiser's."""
-        seen = slope(self.energy, x, sigma, y, create_graph=torch.is_grad_enabled())
-        return denoise(Query(x, sigma, y), seen)
 
 
 def _square(x: Tensor) -> Tensor:

@@ -1,33 +1,23 @@
-"""A setting: how images are drawn, with nothing left open. Whoever draws, draws by `Setting.build`.
+"""A setting: how images are drawn, with nothing left open. Everything that draws uses `Setting.build`.
 
-A request, a setting in words (ddim:50:eta=1) and what a run is served with all become one through `filled`,
-so that what is left open means the same everywhere.
+A request, a setting as text (ddim:50:eta=1) and what a model is served with all become one through
+`Setting.of`, so that what is left open means the same everywhere.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from genserve.runs.export import FAMILIES, Spec
-from genserve.sampling.langevin import annealed, denoise, denoised, kept, langevin, mala
+from genserve.sampling.langevin import annealed, langevin, mala
 from genserve.sampling.noise import Noise, uniform
-from genserve.sampling.samplers import (
-    SAMPLERS,
-    TAKE_ETA,
-    Sampler,
-    See,
-    evaluations,
-    guided,
-    sampler_named,
-    watched,
-)
+from genserve.sampling.samplers import Sampler, See
 from genserve.sampling.schedules import Tuned, levels
-
-WALKS = ("langevin", "mala")  # samplers that take the slope of an energy as it is
+from genserve.sampling.solvers import SOLVERS, TAKE_ETA, WALKS, Solver, sampler_named
+from genserve.sampling.wrappers import denoise, denoised, guided, inpainted, watched
 
 
 class BadSetting(ValueError):  # noqa: N818 (as BadRequest)
@@ -39,19 +29,62 @@ class BadSetting(ValueError):  # noqa: N818 (as BadRequest)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """How a model is drawn from if nothing else is asked, and what may be asked of it.
+
+    Args:
+        samplers: the names that it takes.
+        sampler, steps, schedule, eta, guidance: as in `Setting`.
+        guided: it takes a guidance other than 1.
+        tuned: for its numbers of steps these come before sampler, schedule and eta.
+        sigma_min, sigma_max: last and first noise level; equal where it knows one level.
+        step_size, noise, gradient_max: of `langevin` and `mala`, as in `Setting`.
+    """
+
+    samplers: tuple[str, ...]
+    sampler: str
+    steps: int
+    schedule: str = "karras"
+    eta: float = 0.0
+    guidance: float = 1.0
+    guided: bool = False
+    tuned: tuple[Tuned, ...] = ()
+    sigma_min: float
+    sigma_max: float
+    step_size: float = 1.0
+    noise: float | None = None
+    gradient_max: float | None = None
+
+    @property
+    def one_level(self) -> bool:
+        """Whether there is a single noise level."""
+        return self.sigma_min == self.sigma_max
+
+    @property
+    def keys(self) -> dict[str, type]:
+        """What a setting as text may say beside sampler and steps."""
+        own = {"step_size": float, "noise": float} if self.samplers[0] in WALKS else {"guidance": float}
+        return {"schedule": str, "eta": float, "sigma_min": float, "sigma_max": float} | own
+
+    def tuned_for(self, steps: int) -> Tuned | None:
+        """Return the tuned levels for this number of steps, if there are any."""
+        return next((tuned for tuned in self.tuned if tuned.steps == steps), None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """How images are drawn.
 
     Args:
-        sampler: one of diffusion.SAMPLERS, or of WALKS for an energy.
+        sampler: one of SOLVERS, or at one noise level of WALKS.
         steps: of the sampler, at least 1.
         schedule: of the noise levels; means nothing at one level.
-        guidance: weight of the class; of a diffusion model.
+        guidance: weight of the class.
         eta: fresh noise of the samplers in TAKE_ETA, 0 to 1.
-        sigma_min, sigma_max: last and first noise level; equal where a walk stays at one level.
-        step_size: of WALKS, in units of sigma**2.
-        noise: standard deviation of the fresh noise of a Langevin step, in units of sigma; none is what
-            `annealed` and `langevin` find consistent.
+        sigma_min, sigma_max: last and first noise level; equal at one level.
+        step_size: of `langevin` and `mala`, in units of sigma**2.
+        noise: standard deviation of the fresh noise of a Langevin step, in units of sigma; if not given,
+            what `annealed` and `langevin` find consistent.
         gradient_max: every component of the gradient is clamped to this; at one level.
         tuned: what the schedule `tuned` stands for.
     """
@@ -80,23 +113,126 @@ class Setting:
             if not good:
                 raise BadSetting(name, f"got {getattr(self, name)}", allowed)
 
+    @classmethod
+    def of(
+        cls,
+        defaults: Defaults,
+        *,
+        sampler: str | None = None,
+        steps: int | None = None,
+        schedule: str | None = None,
+        eta: float | None = None,
+        guidance: float | None = None,
+        step_size: float | None = None,
+        noise: float | None = None,
+        sigma_min: float | None = None,
+        sigma_max: float | None = None,
+    ) -> "Setting":
+        """Return the setting for drawing from noise; what is None comes from the defaults.
+
+        If neither sampler, schedule nor eta is given, tuned levels for this number of steps come first. A
+        sampler that is named alone draws no fresh noise (eta 0).
+
+        Raises:
+            BadSetting: a field does not fit the model or another field.
+        """
+        is_open = sampler is None and schedule is None and eta is None and not defaults.one_level
+        steps = defaults.steps if steps is None else steps
+        tuned = defaults.tuned_for(steps) if is_open or schedule == "tuned" else None
+        name = sampler or (tuned or defaults).sampler
+        if name not in defaults.samplers:
+            why = f"this model is not sampled by {name}"
+            if defaults.one_level:
+                why = "only langevin and mala stay at one noise level"
+            raise BadSetting("sampler", why, ", ".join(defaults.samplers))
+        if guidance not in (None, 1) and not defaults.guided:
+            why = "guidance is for diffusion models with classes"
+            raise BadSetting("guidance", why, "1, or leave it out")
+        values: dict[str, Any] = {
+            "sampler": name,
+            "steps": steps,
+            "sigma_min": defaults.sigma_min if sigma_min is None else sigma_min,
+            "sigma_max": defaults.sigma_max if sigma_max is None else sigma_max,
+        }
+        if name in WALKS:
+            if name == "mala":
+                _refuse("mala's noise follows from its step_size", noise=noise)
+            elif noise is None and (defaults.one_level or step_size is None):
+                noise = defaults.noise  # which goes with the model's own step size
+            values |= {"noise": noise, "step_size": step_size or defaults.step_size}
+            values |= {"gradient_max": defaults.gradient_max}
+        else:
+            _refuse(f"{name} has none", step_size=step_size, noise=noise)
+        if defaults.one_level:
+            _refuse(f"{name} stays at one noise level", eta=eta, schedule=schedule)
+            return cls(**values)
+        if name in TAKE_ETA:
+            usual = (tuned or defaults).eta if sampler is None else 0.0
+            values["eta"] = usual if eta is None else eta
+        elif eta is not None:
+            raise BadSetting("eta", f"{name} takes no eta", f"only with sampler {' or '.join(TAKE_ETA)}")
+        usual = defaults.guidance if defaults.guided else 1.0
+        values["guidance"] = usual if guidance is None else guidance
+        schedule = schedule or ("tuned" if tuned else defaults.schedule)
+        setting = cls(**values, schedule=schedule, tuned=defaults.tuned)
+        try:
+            sigmas = setting.sigmas
+        except ValueError as error:
+            allowed = f"other steps, or another schedule than {schedule}"
+            raise BadSetting("steps", str(error), allowed) from error
+        if not bool((sigmas.diff() < 0).all()):
+            low, high = values["sigma_min"], values["sigma_max"]
+            why = f"{steps} levels do not fit between {low:g} and {high:g}"
+            raise BadSetting("steps", why, "fewer steps")
+        return setting
+
+    @classmethod
+    def parse(cls, text: str, defaults: Defaults) -> "Setting":
+        """Return the setting that a text names, like dpmpp_2m:12 or ddim:50:schedule=cosine:eta=1.
+
+        Raises:
+            ValueError: the text is not SAMPLER:STEPS[:KEY=VALUE]..., or names what this model cannot do.
+        """
+        try:
+            return cls.of(defaults, **fields_of(text, defaults.keys))
+        except BadSetting as error:
+            raise ValueError(f"setting {text!r}: {error}") from error
+
+    def text(self, defaults: Defaults) -> str:
+        """Return a text that `parse` turns into this setting again."""
+        walks, own_noise = self.sampler in WALKS, self.noise is None and defaults.noise is not None
+        said = {
+            "schedule": not self.one_level and {self.schedule, defaults.schedule} != {"karras"},
+            "eta": self.eta != 0,
+            "guidance": self.guidance != 1 or (defaults.guided and defaults.guidance != 1),
+            "step_size": walks and (self.step_size != defaults.step_size or own_noise),
+            "noise": walks and self.noise is not None and self.noise != defaults.noise,
+            "sigma_min": self.sigma_min != defaults.sigma_min,
+            "sigma_max": self.sigma_max != defaults.sigma_max,
+        }
+        values = {key: getattr(self, key) for key, differs in said.items() if differs}
+        words = [f"{key}={value if key == 'schedule' else f'{value:.12g}'}" for key, value in values.items()]
+        return ":".join([f"{self.sampler}:{self.steps}", *words])
+
     @property
     def one_level(self) -> bool:
         """Whether the sampler stays at a single noise level."""
         return self.sigma_min == self.sigma_max
 
     @property
+    def solver(self) -> Solver:
+        """The row of the sampler."""
+        return (WALKS if self.one_level else SOLVERS)[self.sampler]
+
+    @property
     def sigmas(self) -> Tensor:
-        """The noise levels, (steps + 1,) float64, falling to 0; raises ValueError where there are no such."""
+        """The noise levels, (steps + 1,) float64, falling to 0; raises ValueError if there are no such."""
         return levels(self.schedule, self.steps, self.sigma_min, self.sigma_max, self.tuned)
 
     @property
     def nfe(self) -> int:
-        """Network evaluations of an image; of an energy, each with its gradient."""
-        if self.sampler in SAMPLERS:
-            return evaluations(self.sampler, self.steps) * (2 if self.guidance != 1 else 1)
-        stays = self.one_level and self.sampler == "langevin"  # the others look once more at the end
-        return self.steps if stays else self.steps + 1
+        """Network evaluations per image; of an energy, each with its gradient."""
+        return self.solver.evaluations(self.steps) * (2 if self.guidance != 1 else 1)
 
     def build(
         self,
@@ -148,7 +284,7 @@ class Setting:
         if see is not None:
             sampler = watched(sampler, see)
         if keep is not None and start is not None:
-            sampler = kept(sampler, start, keep)
+            sampler = inpainted(sampler, start, keep)
         if energy:
             return denoised(sampler)
         return guided(sampler, self.guidance, no_class) if self.guidance != 1 else sampler
@@ -192,74 +328,25 @@ def _seen(sampler: Sampler, see: See | None) -> Sampler:
     return watched(sampler, lambda query, slope: see(query, denoise(query, slope)))
 
 
-def filled(
-    spec: Spec,
-    *,
-    sampler: str | None = None,
-    steps: int | None = None,
-    schedule: str | None = None,
-    eta: float | None = None,
-    guidance: float | None = None,
-    step_size: float | None = None,
-    noise: float | None = None,
-    sigma_min: float | None = None,
-    sigma_max: float | None = None,
-) -> Setting:
-    """Return the setting of a model for drawing from noise; what is none is what the model is served with.
-
-    Where neither sampler, schedule nor eta is given, tuned levels for this number of steps come first. A
-    sampler that is named alone draws no fresh noise (eta 0).
+def fields_of(text: str, keys: Mapping[str, type]) -> dict[str, Any]:
+    """Return the fields that SAMPLER:STEPS[:KEY=VALUE]... names, of those with these keys.
 
     Raises:
-        BadSetting: a field does not fit the model or another field.
+        ValueError: it is no such text.
     """
-    walk = spec.walk
-    plain = walk is not None and walk.plain
-    is_open = sampler is None and schedule is None and eta is None and not plain
-    steps = spec.steps if steps is None else steps
-    tuned = spec.tuned_for(steps) if is_open or schedule == "tuned" else None
-    name = sampler or (tuned or spec).sampler
-    allowed = WALKS if plain else FAMILIES[spec.family]
-    if name not in allowed:
-        why = "only a walk stays at one noise level" if plain else f"this model is not sampled by {name}"
-        raise BadSetting("sampler", why, ", ".join(allowed))
-    if guidance not in (None, 1) and (not spec.classes or spec.family != "diffusion"):
-        raise BadSetting("guidance", "guidance is for diffusion models with classes", "1, or leave it out")
-    values: dict[str, Any] = {
-        "sampler": name,
-        "steps": steps,
-        "sigma_min": spec.sigma_min if sigma_min is None else sigma_min,
-        "sigma_max": spec.sigma_max if sigma_max is None else sigma_max,
-    }
-    if name in WALKS and walk is not None:
-        if name == "mala":
-            _refuse("mala's noise follows from its step_size", noise=noise)
-        elif noise is None and (plain or step_size is None):
-            noise = walk.noise_std  # which goes with the model's own step size
-        values |= {"noise": noise, "step_size": step_size or walk.step_size}
-        values |= {"gradient_max": walk.gradient_max}
-    else:
-        _refuse(f"{name} has none", step_size=step_size, noise=noise)
-    if plain:
-        _refuse(f"{name} stays at one noise level", eta=eta, schedule=schedule)
-        return Setting(**values)
-    if name in TAKE_ETA:
-        usual = (tuned or spec).eta if sampler is None else 0.0
-        values["eta"] = usual if eta is None else eta
-    elif eta is not None:
-        raise BadSetting("eta", f"{name} takes no eta", f"only with sampler {' or '.join(TAKE_ETA)}")
-    usual = spec.guidance if spec.classes and spec.family == "diffusion" else 1.0
-    values["guidance"] = usual if guidance is None else guidance
-    schedule = schedule or ("tuned" if tuned else spec.schedule)
-    setting = Setting(**values, schedule=schedule, tuned=spec.tuned)
+    sampler, _, rest = text.partition(":")
+    steps, *pairs = rest.split(":")
+    words = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    known = len(words) == len(pairs) and words.keys() <= keys.keys()
+    if not sampler or not steps.isdecimal() or not known:
+        raise ValueError(
+            f"a setting is SAMPLER:STEPS[:KEY=VALUE]..., KEY one of {', '.join(keys)}; got {text!r}"
+        )
     try:
-        sigmas = setting.sigmas
+        values = {key: keys[key](value) for key, value in words.items()}
     except ValueError as error:
-        raise BadSetting("steps", str(error), f"other steps, or another schedule than {schedule}") from error
-    if not bool((sigmas.diff() < 0).all()):
-        low, high = values["sigma_min"], values["sigma_max"]
-        raise BadSetting("steps", f"{steps} levels do not fit between {low:g} and {high:g}", "fewer steps")
-    return setting
+        raise ValueError(f"a setting's values are numbers; got {text!r}") from error
+    return {"sampler": sampler, "steps": int(steps)} | values
 
 
 def _refuse(why: str, **fields: Any) -> None:

@@ -24,9 +24,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from genserve.runs.export import Spec
+from genserve.precision import PRECISIONS, precision_for
+from genserve.runs.contract import Spec
 from genserve.runs.loading import load_model
-from genserve.runs.packing import PRECISIONS, precision_for
 from genserve.sampling.engine import Finished
 from genserve.sampling.lanes import Lanes
 from genserve.sampling.samplers import Sampler, See

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
+from genserve.precision import PRECISIONS
 from genserve.runs.loading import load_model
-from genserve.runs.packing import PRECISIONS
-from genserve.sampling.langevin import denoised
 from genserve.sampling.noise import Streams
-from genserve.sampling.samplers import ddim, run
+from genserve.sampling.samplers import ddim, sample
 from genserve.sampling.schedules import karras
+from genserve.sampling.wrappers import denoised
 
 folder, precision, steps, seconds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 spec, model = load_model(folder, torch.device("cpu"), PRECISIONS[precision])
@@ -34,10 +34,10 @@ def loop(n: int) -> None:
     x_t = sigmas[0].item() * noise(torch.empty(n, *spec.shape))
     sampler = ddim(x_t, sigmas, torch.arange(n) % 10, eta=1.0, noise=noise)
     if spec.family == "energy":
-        x_0 = run(denoised(sampler), model)
+        x_0 = sample(denoised(sampler), model)
         model(x_0, torch.full((n,), spec.walk.read_sigma), torch.full((n,), spec.no_class))
     else:
-        run(sampler, model)
+        sample(sampler, model)
 
 
 def rate(n: int, threads: int) -> float:

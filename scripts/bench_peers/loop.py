@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from genserve.images import grid, png, to_pixels
-from genserve.sampling.samplers import Model, ddim, run
+from genserve.sampling.samplers import Model, ddim, sample
 from genserve.sampling.schedules import karras
 
 SHAPE, CLASSES, SIGMA_MIN, SIGMA_MAX = (1, 28, 28), 10, 0.002, 40.0
@@ -32,7 +32,7 @@ def images(model: Model, n: int, steps: int, seed: int) -> Tensor:
 
     x_t = SIGMA_MAX * torch.randn(n, *SHAPE, generator=generator)
     y = torch.randint(CLASSES, (n,), generator=generator)
-    return run(ddim(x_t, karras(steps, SIGMA_MIN, SIGMA_MAX), y, eta=1.0, noise=noise), model)
+    return sample(ddim(x_t, karras(steps, SIGMA_MIN, SIGMA_MAX), y, eta=1.0, noise=noise), model)
 
 
 def sheet(x_0: Tensor) -> bytes:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from genserve.data.pictures import DataConfig, batch_indices, flipped, load, mean_and_std, normalise, shifted
+from genserve.data.batches import batch_indices, flipped, shifted
+from genserve.data.pictures import DataConfig, load_images, mean_and_std
+from genserve.images import normalise
 
 
 def save(path: Path, pixels: np.ndarray | Tensor | int, mode: str | None = None, size=(4, 4)) -> None:
@@ -34,7 +36,7 @@ def test_digits_are_those_of_scikit_learn():
     from sklearn.datasets import load_digits
 
     real = load_digits()
-    parts = [load(DataConfig(name="digits"), split) for split in ("train", "test")]
+    parts = [load_images(DataConfig(name="digits"), split) for split in ("train", "test")]
     pixels = torch.cat([part.x for part in parts]).squeeze(1).numpy()
     np.testing.assert_allclose(pixels / 255, real.images / 16, atol=0.5 / 255)
     assert torch.cat([part.y for part in parts]).tolist() == real.target.tolist()
@@ -64,7 +66,7 @@ def mnist(tmp_path: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(("split", "prefix"), [("train", "train"), ("test", "t10k")])
 def test_mnist_is_read_from_its_files(mnist: dict[str, np.ndarray], tmp_path: Path, split: str, prefix: str):
-    images = load(DataConfig(name="mnist", root=str(tmp_path), download=False), split)
+    images = load_images(DataConfig(name="mnist", root=str(tmp_path), download=False), split)
     np.testing.assert_array_equal(images.x.squeeze(1), mnist[f"{prefix}-images-idx3-ubyte"])
     np.testing.assert_array_equal(images.y, mnist[f"{prefix}-labels-idx1-ubyte"])
     assert images.shape == (1, 28, 28)
@@ -90,7 +92,7 @@ def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 
 
 def test_cifar10_is_read_from_its_files(cifar10: np.ndarray, tmp_path: Path):
-    images = load(DataConfig(name="cifar10", root=str(tmp_path), download=False), "train")
+    images = load_images(DataConfig(name="cifar10", root=str(tmp_path), download=False), "train")
     np.testing.assert_array_equal(images.x.permute(0, 2, 3, 1), cifar10)
     assert [images.classes[k] for k in images.y] == ["cat", "automobile", "deer", "automobile", "dog"]
 
@@ -102,7 +104,7 @@ def test_every_tenth_picture_of_caltech101_is_its_test_set(tmp_path: Path):
         name, index = ("crab", k + 1) if k < 12 else ("zebra", k - 11)
         save(base / name / f"image_{index:04d}.jpg", 10 * k, size=(8, 8))
     config = DataConfig(name="caltech101", root=str(tmp_path), size=8, download=False)
-    train, test = load(config, "train"), load(config, "test")
+    train, test = load_images(config, "train"), load_images(config, "test")
     assert test.x[:, 0, 0, 0].tolist() == [90, 190]
     assert [test.classes[k] for k in test.y] == ["crab", "zebra"]
     assert train.x[:, 0, 0, 0].tolist() == [10 * k for k in range(20) if k not in (9, 19)]
@@ -118,7 +120,7 @@ def test_missing_data_is_one_clear_error(
 
     monkeypatch.setattr("urllib.request.urlopen", unplugged)
     with pytest.raises(FileNotFoundError, match=f"{name} is not below {tmp_path}.*--data.root"):
-        load(DataConfig(name=name, root=str(tmp_path), download=download), "train")
+        load_images(DataConfig(name=name, root=str(tmp_path), download=download), "train")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_impossible_settings_are_refused(settings, message: str):
 
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="train or test, got 'valid'"):
-        load(DataConfig(name="digits"), "valid")
+        load_images(DataConfig(name="digits"), "valid")
 
 
 # ---- a folder of images ------------------------------------------------------------------------------------
@@ -145,7 +147,7 @@ def test_an_unknown_split_is_refused():
 def test_a_folder_of_classes(tmp_path: Path):
     for name, value in (("b/2.png", 20), ("a/1.png", 10), ("b/10.png", 30), ("a/notes.txt", None)):
         save(tmp_path / name, value) if value else (tmp_path / name).write_text("no picture")
-    images = load(folder(tmp_path), "train")
+    images = load_images(folder(tmp_path), "train")
     assert images.classes == ("a", "b")
     assert images.x[:, 0, 0, 0].tolist() == [10, 30, 20]  # by name, so that every machine has the same order
     assert images.y.tolist() == [0, 1, 1]
@@ -155,20 +157,20 @@ def test_a_folder_with_a_split_numbers_the_classes_by_train(tmp_path: Path):
     names = ("train/ant", "train/bee", "train/cat", "test/bee", "test/cat")
     for value, name in enumerate(names, start=1):
         save(tmp_path / name / "0.png", value)
-    train, test = load(folder(tmp_path), "train"), load(folder(tmp_path), "test")
+    train, test = load_images(folder(tmp_path), "train"), load_images(folder(tmp_path), "test")
     assert train.classes == test.classes == ("ant", "bee", "cat")
     assert train.x[:, 0, 0, 0].tolist() == [1, 2, 3]
     assert test.x[:, 0, 0, 0].tolist() == [4, 5]
     assert test.y.tolist() == [1, 2]
     save(tmp_path / "test/dog/0.png", 6)
     with pytest.raises(ValueError, match=r"classes that .*train has not: dog"):
-        load(folder(tmp_path), "test")
+        load_images(folder(tmp_path), "test")
 
 
 def test_what_is_passed_over_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     for name in ("train/a/0.png", "train/a/._0.png", "test/a/0.png", "val/a/0.png"):
         save(tmp_path / name, 1)
-    load(folder(tmp_path), "train")
+    load_images(folder(tmp_path), "train")
     assert caplog.messages == [
         f"{tmp_path}, train: passed over 1 hidden (._0.png), 1 neither train nor test (val)"
     ]
@@ -178,28 +180,28 @@ def test_a_folder_without_classes(tmp_path: Path):
     for k in range(3):
         save(tmp_path / f"{k}.png", k)
     (tmp_path / "thumbnails").mkdir()  # empty, so no class
-    images = load(folder(tmp_path), "train")
+    images = load_images(folder(tmp_path), "train")
     assert images.classes == ()
     assert images.y.tolist() == [0, 0, 0]
     with pytest.raises(FileNotFoundError, match="has no folder test"):
-        load(folder(tmp_path), "test")
+        load_images(folder(tmp_path), "test")
 
 
 def test_one_class_alone_has_no_classes():
-    digits = load(DataConfig(name="digits"), "train")
-    sevens = load(DataConfig(name="digits", only="7"), "train")
+    digits = load_images(DataConfig(name="digits"), "train")
+    sevens = load_images(DataConfig(name="digits", only="7"), "train")
     assert torch.equal(sevens.x, digits.x[digits.y == 7])
     assert sevens.classes == ()
     assert sevens.y.tolist() == [0] * len(sevens)
     with pytest.raises(ValueError, match=r"data.only must be a class of digits: 0, 1, .*; got 'seven'"):
-        load(DataConfig(name="digits", only="seven"), "train")
+        load_images(DataConfig(name="digits", only="seven"), "train")
 
 
 @pytest.mark.parametrize("name", ["empty", "missing"])
 def test_a_folder_without_pictures_is_refused(tmp_path: Path, name: str):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=f"no picture .* in .*{name}"):
-        load(folder(tmp_path / name), "train")
+        load_images(folder(tmp_path / name), "train")
 
 
 @pytest.mark.parametrize(("damage", "reason"), [("text", "not a picture"), ("truncated", "a broken picture")])
@@ -209,7 +211,7 @@ def test_an_unreadable_picture_is_named(tmp_path: Path, damage: str, reason: str
     data = (tmp_path / "1.png").read_bytes()
     (tmp_path / "1.png").write_bytes(b"hello" if damage == "text" else data[: len(data) // 2])
     with pytest.raises(ValueError, match=rf"1\.png: {reason}"):
-        load(folder(tmp_path), "train")
+        load_images(folder(tmp_path), "train")
 
 
 def test_pictures_of_any_size_and_mode_become_one_size_and_colour(
@@ -222,31 +224,31 @@ def test_pictures_of_any_size_and_mode_become_one_size_and_colour(
     save(tmp_path / "3.gif", 255, "P")
     save(tmp_path / "4.png", 255, "1", size=(2, 3))
     caplog.set_level("INFO")
-    images = load(folder(tmp_path, size=6), "train")
+    images = load_images(folder(tmp_path, size=6), "train")
     assert images.shape == (3, 6, 6)  # though the first picture is gray
     assert (images.x.flatten(1) == torch.tensor([[100], [200], [50], [255], [255]])).all()
     assert caplog.messages == [
         "5 pictures: 3 cut to their centre square, 4 resized",
         "3 of 5 pictures are in colour: all are taken as colour",
     ]
-    assert load(folder(tmp_path, size=6, channels=1), "train").shape == (1, 6, 6)
+    assert load_images(folder(tmp_path, size=6, channels=1), "train").shape == (1, 6, 6)
 
 
 def test_a_size_that_is_not_given_must_be_one(tmp_path: Path):
     save(tmp_path / "0.png", 1, size=(9, 6))
     save(tmp_path / "1.png", 1, size=(6, 7))
-    assert load(folder(tmp_path), "train").shape == (1, 6, 6)
+    assert load_images(folder(tmp_path), "train").shape == (1, 6, 6)
     save(tmp_path / "2.png", 1, size=(7, 7))
     message = r"data.size is not given, .*0\.png has a square of 6 x 6 pixels, .*2\.png one of 7 x 7"
     with pytest.raises(ValueError, match=message):
-        load(folder(tmp_path), "train")
+        load_images(folder(tmp_path), "train")
 
 
 def test_the_centre_square_is_kept(tmp_path: Path):
     wide = np.arange(24).reshape(4, 6)
     save(tmp_path / "0.png", wide)
-    np.testing.assert_array_equal(load(folder(tmp_path), "train").x[0, 0], wide[:, 1:5])
-    gray_to_colour = load(folder(tmp_path, channels=3), "train").x[0]
+    np.testing.assert_array_equal(load_images(folder(tmp_path), "train").x[0, 0], wide[:, 1:5])
+    gray_to_colour = load_images(folder(tmp_path, channels=3), "train").x[0]
     np.testing.assert_array_equal(gray_to_colour, np.stack([wide[:, 1:5]] * 3))
 
 
@@ -254,20 +256,20 @@ def test_the_centre_square_is_kept(tmp_path: Path):
 
 
 def test_gray_made_colour_has_three_equal_planes():
-    gray = load(DataConfig(name="digits"), "test")
-    colour = load(DataConfig(name="digits", channels=3), "test")
+    gray = load_images(DataConfig(name="digits"), "test")
+    colour = load_images(DataConfig(name="digits", channels=3), "test")
     assert torch.equal(colour.x, torch.cat([gray.x] * 3, dim=1))
 
 
 def test_colour_made_gray_is_pillows_luma(cifar10: np.ndarray, tmp_path: Path):
-    gray = load(DataConfig(name="cifar10", root=str(tmp_path), channels=1, download=False), "train").x
+    gray = load_images(DataConfig(name="cifar10", root=str(tmp_path), channels=1, download=False), "train").x
     expected = np.stack([np.asarray(Image.fromarray(row).convert("L")) for row in cifar10])
     np.testing.assert_allclose(gray.squeeze(1).float(), expected, atol=1)  # Pillow truncates, we round
 
 
 def test_resizing_keeps_the_mean_and_the_place_of_things():
-    small = load(DataConfig(name="digits"), "test").x.double()
-    large = load(DataConfig(name="digits", size=32), "test").x.double()
+    small = load_images(DataConfig(name="digits"), "test").x.double()
+    large = load_images(DataConfig(name="digits", size=32), "test").x.double()
     assert large.shape[2:] == (32, 32)
     assert large.mean().item() == pytest.approx(small.mean().item(), rel=0.01)
 
@@ -285,7 +287,7 @@ def test_normalise_maps_bytes_onto_minus_one_to_one():
 
 
 def test_mean_and_std_are_numpys():
-    images = load(DataConfig(name="digits"), "train")
+    images = load_images(DataConfig(name="digits"), "train")
     x = images.x.numpy() / 127.5 - 1
     assert mean_and_std(images) == pytest.approx((x.mean(), x.std()), abs=1e-7)
 

@@ -1,15 +1,17 @@
 """Drawing in bulk: an image depends on its seed and number, and classes come in fair shares."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from genserve.drawing.local import draw, fair_classes, served, setting
-from genserve.runs.export import Spec, Walk
-from genserve.sampling.samplers import Denoiser
+from genserve.drawing.local import draw, fair_classes
+from genserve.models.denoiser import Denoiser
+from genserve.runs.contract import Spec, Walk
 from genserve.sampling.schedules import Tuned
+from genserve.sampling.settings import Setting
 
 MODEL = Spec(
     name="m",
@@ -43,7 +45,7 @@ def denoiser() -> Denoiser:
     "text", ["dpmpp_2m:5", "heun:4", "ddpm:6:schedule=cosine", "ddim:5:eta=1:guidance=2"]
 )
 def test_an_image_is_the_same_in_any_batch_at_the_cost_it_says(denoiser: Denoiser, text: str) -> None:
-    how, y = setting(text, MODEL), torch.arange(7) % 2
+    how, y = Setting.parse(text, MODEL.defaults), torch.arange(7) % 2
     together = draw(denoiser, MODEL, how, y, seed=3)
     assert denoiser.net.asked == 7 * how.nfe
     alone = draw(denoiser, MODEL, how, y, seed=3, batch_size=2)
@@ -53,7 +55,7 @@ def test_an_image_is_the_same_in_any_batch_at_the_cost_it_says(denoiser: Denoise
 
 
 def test_a_setting_says_what_it_changes_and_the_model_the_rest() -> None:
-    how = setting("ddim:50:schedule=linear:eta=0.5:guidance=1.5:sigma_max=20", MODEL)
+    how = Setting.parse("ddim:50:schedule=linear:eta=0.5:guidance=1.5:sigma_max=20", MODEL.defaults)
     assert (how.sampler, how.steps, how.schedule, how.eta, how.guidance) == ("ddim", 50, "linear", 0.5, 1.5)
     assert (how.sigma_min, how.sigma_max) == (MODEL.sigma_min, 20)
     assert how.sigmas[0] <= 20
@@ -79,7 +81,7 @@ def test_what_is_no_setting_is_refused(text: str) -> None:
     with pytest.raises(
         ValueError, match=r"SAMPLER:STEPS|sampler: |eta: heun takes no eta|schedule|at least 1"
     ):
-        setting(text, MODEL)
+        Setting.parse(text, MODEL.defaults)
 
 
 def test_classes_come_in_their_shares_at_every_n_and_image_k_keeps_its_own() -> None:
@@ -125,7 +127,7 @@ PLAIN = replace(ENERGY, walk=WALK, sampler="langevin", sigma_min=1.0, sigma_max=
     ],
 )
 def test_an_energy_is_drawn_from_like_a_denoiser(text: str, model: Spec, nfe: int) -> None:
-    how, y, energy = setting(text, model), torch.arange(7) % 2, Spring().requires_grad_(False)
+    how, y, energy = Setting.parse(text, model.defaults), torch.arange(7) % 2, Spring().requires_grad_(False)
     together = draw(energy, model, how, y, seed=3)
     assert (how.nfe, energy.asked) == (nfe, 7 * nfe)
     alone = draw(energy, model, how, y, seed=3, batch_size=2)
@@ -134,24 +136,42 @@ def test_an_energy_is_drawn_from_like_a_denoiser(text: str, model: Spec, nfe: in
 
 
 def test_what_a_setting_of_an_energy_leaves_out_is_the_walk_s() -> None:
-    how = setting("langevin:6:noise=0.3", PLAIN)
+    how = Setting.parse("langevin:6:noise=0.3", PLAIN.defaults)
     assert (how.step_size, how.noise, how.gradient_max) == (0.2, 0.3, 0.5)
     for text in ("ddim:5", "langevin:5:guidance=2"):
-        with pytest.raises(ValueError, match=r"sampler: only a walk|KEY one of"):
-            setting(text, PLAIN)
+        with pytest.raises(ValueError, match=r"sampler: only langevin and mala|KEY one of"):
+            Setting.parse(text, PLAIN.defaults)
 
 
-def test_tuned_levels_are_the_model_s_and_served_names_them() -> None:
+def test_tuned_levels_are_the_model_s() -> None:
     found = (Tuned(sampler="dpmpp_2m", eta=0.5, sigmas=(30.0, 2.0)),)
     model = replace(MODEL, tuned=found)
-    how = setting("ddim:2:schedule=tuned", model)
+    how = Setting.parse("ddim:2:schedule=tuned", model.defaults)
     assert how.sigmas.tolist() == [30.0, 2.0, 0.0]
     with pytest.raises(ValueError, match="tuned knows 2"):
-        setting("ddim:3:schedule=tuned", model)
+        Setting.parse("ddim:3:schedule=tuned", model.defaults)
 
-    serving = {"sampler": "ddim", "eta": 1.0, "steps": 2, "tuned": [asdict(found[0])]}
-    assert served(serving) == "dpmpp_2m:2:schedule=tuned:eta=0.5"
-    assert served(serving | {"steps": 7, "schedule": "cosine"}) == "ddim:7:schedule=cosine:eta=1"
-    assert served({"sampler": "dpmpp_2m", "steps": 18, "guidance": 1.5}) == "dpmpp_2m:18:guidance=1.5"
-    for text in (served(serving), served(serving | {"steps": 3})):
-        assert setting(text, model).steps == int(text.split(":")[1])
+
+TUNED = (Tuned(sampler="dpmpp_2m", eta=0.5, sigmas=(30.0, 2.0)),)
+NOISY = replace(MODEL, sampler="ddim", eta=1.0, tuned=TUNED, schedule="cosine", guidance=2.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "text"),
+    [
+        (NOISY, {"steps": 2}, "dpmpp_2m:2:schedule=tuned:eta=0.5:guidance=2"),
+        (NOISY, {"steps": 7}, "ddim:7:schedule=cosine:eta=1:guidance=2"),
+        (NOISY, {"steps": 7, "guidance": 1}, "ddim:7:schedule=cosine:eta=1:guidance=1"),
+        (NOISY, {"steps": 7, "schedule": "karras"}, "ddim:7:schedule=karras:eta=1:guidance=2"),
+        (MODEL, {}, "dpmpp_2m:18"),
+        (MODEL, {"sampler": "heun", "sigma_max": 20.5}, "heun:18:sigma_max=20.5"),
+        (ENERGY, {"sampler": "langevin", "step_size": 0.25}, "langevin:18:step_size=0.25"),
+        (ENERGY, {"sampler": "langevin", "step_size": 0.2}, "langevin:18:step_size=0.2"),
+        (PLAIN, {}, "langevin:18"),
+        (PLAIN, {"noise": 0.0, "step_size": 1e-7}, "langevin:18:step_size=1e-07:noise=0"),
+    ],
+)
+def test_a_setting_as_text_means_the_same_setting(model: Spec, fields: dict[str, Any], text: str) -> None:
+    setting = Setting.of(model.defaults, **fields)
+    assert setting.text(model.defaults) == text
+    assert Setting.parse(text, model.defaults) == setting

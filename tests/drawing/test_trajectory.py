@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genserve.drawing.local import draw, setting
+from genserve.drawing.local import draw
 from genserve.drawing.trajectory import moments, plane, slopes, trajectory
-from genserve.runs.export import Spec
+from genserve.runs.contract import Spec
 from genserve.sampling.samplers import Query
+from genserve.sampling.settings import Setting
 
 SHAPE = (1, 4, 4)
 
@@ -35,7 +36,7 @@ def test_a_trajectory_has_a_look_a_level_and_ends_where_draw_ends(text: str):
     config = Spec(
         name="m", family="diffusion", shape=SHAPE, classes=("a", "b"), sigma_min=0.1, sigma_max=10.0
     )
-    how, y = setting(text, config), torch.tensor([0, 1, 0])
+    how, y = Setting.parse(text, config.defaults), torch.tensor([0, 1, 0])
     x, looks = trajectory(Known(), config, how, y, seed=5)
     assert torch.equal(x, draw(Known(), config, how, y, seed=5))
     assert [look.sigma[0].item() for look in looks] == pytest.approx(how.sigmas[:-1].tolist())

@@ -16,8 +16,8 @@ from real_server import ROOT
 
 from genserve import images
 from genserve.measure import metrics
-from genserve.models.classifier import features_of, load_classifier
-from genserve.runs.directory import load_model
+from genserve.measure.features import features_of
+from genserve.runs.directory import load_classifier, load_model
 from genserve.sampling.noise import Streams
 
 

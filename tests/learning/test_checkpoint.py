@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from genserve.data.pictures import DataConfig, ImageSet
-from genserve.files import digest
+from genserve.files import digest, write_json
 from genserve.learning.checkpoint import Checkpoint, held
-from genserve.runs import directory as run
+from genserve.runs.directory import read_config, read_metrics, read_weights, save_state, write_weights
 
 SETS = {"data": ImageSet(torch.zeros(8, 1, 2, 2, dtype=torch.uint8), torch.arange(8) % 2, ("a", "b"))}
 
@@ -103,7 +103,7 @@ def test_a_checkpoint_gives_back_what_was_saved_and_drops_what_came_later(direct
     moments = [optimizer.state_dict()["state"][0]["exp_avg"] for optimizer in (saved[2], resumed[2])]
     assert moments[0].equal(moments[1])
     assert (directory / "metrics.jsonl").read_text() == '{"step": 50, "loss": 0.5}\n'
-    assert run.read_config(directory)["train"]["widths"] == [1, 2]
+    assert read_config(directory)["train"]["widths"] == [1, 2]
     assert not list(directory.glob(".*"))
 
 
@@ -111,8 +111,8 @@ def test_a_run_that_never_saved_starts_afresh(directory: Path):
     checkpoint(directory).resume(*trained(), total=100)
     checkpoint(directory).record(50, loss=0.5)
     assert checkpoint(directory, lr=0.2).resume(*trained(), total=100) == {}
-    assert run.read_metrics(directory) == []
-    assert run.read_config(directory)["train"]["lr"] == 0.2
+    assert read_metrics(directory) == []
+    assert read_config(directory)["train"]["lr"] == 0.2
 
 
 def test_a_repeated_run_that_is_finished_writes_nothing(directory: Path):
@@ -148,7 +148,7 @@ def test_a_first_checkpoint_whose_weights_cannot_be_written_is_one_to_go_on_from
     assert refusal.value.filename == str(directory / "weights.safetensors")
     (directory / "weights.safetensors").rmdir()
     assert checkpoint(directory).resume(*trained(), total=100)["step"] == 60
-    assert run.read_weights(directory / "weights.safetensors")["weight"].eq(0.25).all()
+    assert read_weights(directory / "weights.safetensors")["weight"].eq(0.25).all()
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_is_named(directory: Path, full_disk):
@@ -201,7 +201,7 @@ def test_a_run_may_go_on_longer_and_elsewhere_but_not_learn_something_else(direc
     moved = directory.rename(tmp_path / "moved")
     free = {"epochs": 9, "threads": 4, "data": DataConfig(root="else/where/", download=False)}
     assert checkpoint(moved, **free).resume(*trained(), total=300)["step"] == 60
-    assert run.read_config(moved)["train"]["epochs"] == 9
+    assert read_config(moved)["train"]["epochs"] == 9
 
 
 def test_contents_of_inputs_are_compared_and_not_their_places(directory: Path):
@@ -218,21 +218,21 @@ def test_contents_of_inputs_are_compared_and_not_their_places(directory: Path):
 def test_a_run_of_an_older_version_goes_on_and_what_it_recorded_is_compared(directory: Path):
     """It has neither data nor inputs, and lacks settings that did not exist: they count as their defaults."""
     begun(directory)
-    config = run.read_config(directory)
+    config = read_config(directory)
     old = {"format": 1, "model": config["model"], "train": {"lr": 0.1, "widths": [1, 2]}}
-    run.write_json(directory / "config.json", old)
+    write_json(directory / "config.json", old)
     state = torch.load(directory / "state.pt", weights_only=True)
     del state["kept"]
-    run.save_state(directory / "state.pt", state)
-    run.write_weights(directory / "weights.safetensors", {"best": torch.ones(1)})  # chosen by that version
+    save_state(directory / "state.pt", state)
+    write_weights(directory / "weights.safetensors", {"best": torch.ones(1)})  # chosen by that version
     before = state_of(directory)
     for other in ({"lr": 0.2}, {"max_batches_per_epoch": 3}, {"start_from": "x"}):
         with pytest.raises(ValueError, match=next(iter(other))):
             checkpoint(directory, **other).resume(*trained(), total=100)
     assert state_of(directory) == before
     assert checkpoint(directory).resume(*trained(), total=100)["step"] == 60
-    assert run.read_weights(directory / "weights.safetensors")["best"].item() == 1
-    assert run.read_config(directory)["data"]["images"] == 8
+    assert read_weights(directory / "weights.safetensors")["best"].item() == 1
+    assert read_config(directory)["data"]["images"] == 8
 
 
 def test_weights_without_a_state_are_never_overwritten(directory: Path):
@@ -248,13 +248,13 @@ def test_weights_without_a_state_are_never_overwritten(directory: Path):
 
 
 def foreign_state(directory: Path) -> None:
-    run.save_state(directory / "state.pt", {"step": 60, "weights": torch.ones(1)})
+    save_state(directory / "state.pt", {"step": 60, "weights": torch.ones(1)})
 
 
 def other_network(directory: Path) -> None:
     names, (network, ema, optimizer) = ("model", "ema", "optimizer"), trained(width=3)
     parts = (network.state_dict(), ema.state_dict(), optimizer.state_dict())
-    run.save_state(directory / "state.pt", {"step": 60} | dict(zip(names, parts, strict=True)))
+    save_state(directory / "state.pt", {"step": 60} | dict(zip(names, parts, strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_a_new_run_starts_with_the_averaged_weights_of_another_and_records_which
     new, networks = directory.with_name("new"), trained()
     assert checkpoint(new, start_from=str(directory)).resume(*networks, total=100) == {}
     assert all(network.weight.eq(0.25).all() for network in networks[:2])
-    config = run.read_config(new)
+    config = read_config(new)
     assert config["train"]["start_from"] == str(directory)
     assert config["inputs"] == {"start_from": digest(directory / "weights.safetensors")}
 
@@ -300,12 +300,12 @@ def test_a_run_goes_on_without_the_weights_it_began_with_but_not_with_others(
     new, moved = directory.with_name("new"), directory.with_name("moved")
     begun(new, start_from=str(directory))
     shutil.move(directory, moved)
-    recorded = run.read_config(new)["inputs"]
+    recorded = read_config(new)["inputs"]
     for place in (directory, moved):  # gone, and somewhere else
         assert checkpoint(new, start_from=str(place)).resume(*trained(), total=100)["step"] == 60
-        assert run.read_config(new)["inputs"] == recorded
+        assert read_config(new)["inputs"] == recorded
     before = state_of(new)
-    run.write_weights(moved / "weights.safetensors", trained(9.0)[1].state_dict())
+    write_weights(moved / "weights.safetensors", trained(9.0)[1].state_dict())
     with pytest.raises(ValueError, match=r"another run \(start_from has other contents\)"):
         checkpoint(new, start_from=str(moved)).resume(*trained(), total=100)
     with pytest.raises(ValueError, match=r"another run \(start_from was '.*moved', is None\)"):

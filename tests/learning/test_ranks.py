@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from genserve.learning import ranks as train
-from genserve.learning.ranks import Ranks, configure, learning_rate, update_ema
+from genserve.cli import configure
+from genserve.learning.optim import generator, learning_rate, precision_of, seed_dropout, update_ema
+from genserve.learning.ranks import Ranks, join_ranks, plain_errors
 
 CPU = torch.device("cpu")
 
@@ -129,7 +130,7 @@ def test_a_mistake_of_ours_keeps_its_traceback():
 )
 def test_what_a_user_can_mend_ends_in_one_line(error: Exception, line: str, capfd):
     bar = tqdm(total=3)
-    with pytest.raises(SystemExit) as stop, train.plain_errors():
+    with pytest.raises(SystemExit) as stop, plain_errors():
         raise error
     assert stop.value.code == f"error: {line}"
     assert capfd.readouterr().err.endswith("\n")  # the bar has a line of its own
@@ -191,7 +192,7 @@ def test_the_parts_of_the_ranks_make_up_the_batch():
 def test_alone_a_process_is_the_first_and_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    ranks = train.join_ranks("cpu")
+    ranks = join_ranks("cpu")
     model, batch = nn.Linear(1, 1), torch.arange(4)
     assert ranks.first
     assert ranks.wrap(model) is model
@@ -201,7 +202,7 @@ def test_alone_a_process_is_the_first_and_changes_nothing(monkeypatch: pytest.Mo
 
 def test_the_numbers_of_a_step_depend_on_seed_and_step():
     def numbers(seed: int, step: int) -> tuple[float, ...]:
-        return tuple(torch.rand(4, generator=train.generator(seed, step, CPU)).tolist())
+        return tuple(torch.rand(4, generator=generator(seed, step, CPU)).tolist())
 
     assert numbers(3, 5) == numbers(3, 5)
     assert len({numbers(seed, step) for seed in range(10) for step in range(100)}) == 1000
@@ -209,7 +210,7 @@ def test_the_numbers_of_a_step_depend_on_seed_and_step():
 
 def test_dropout_depends_on_seed_step_and_rank_and_not_on_what_was_drawn_before():
     def mask(seed: int, step: int, rank: int) -> tuple[bool, ...]:
-        train.seed_dropout(seed, step, rank)
+        seed_dropout(seed, step, rank)
         return tuple((nn.functional.dropout(torch.ones(64)) > 0).tolist())
 
     cases = [(seed, step, rank) for seed in (0, 1, 2) for step in (0, 1, 2) for rank in (0, 1)]
@@ -221,5 +222,5 @@ def test_dropout_depends_on_seed_step_and_rank_and_not_on_what_was_drawn_before(
 def test_precision_rules_where_matrices_are_multiplied():
     a = torch.ones(2, 2)
     for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        with train.precision_of(name, CPU)():
+        with precision_of(name, CPU)():
             assert (a @ a).dtype == dtype

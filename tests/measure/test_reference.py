@@ -7,18 +7,20 @@ import pytest
 import torch
 from PIL import Image
 
-from genserve.data import pictures as data
-from genserve.data.pictures import Chunks, DataConfig, ImageSet
+from genserve.data.pictures import DataConfig, ImageSet, load_images
+from genserve.files import write_json
 from genserve.measure import metrics
+from genserve.measure.features import features_of, write_stats
 from genserve.measure.reference import Judge, Reference, Space, classifier_for, judge_for
-from genserve.models.classifier import ClassifierConfig, features_of, write_stats
-from genserve.runs import directory as run
+from genserve.models.classifier import ClassifierConfig
+from genserve.progress import Chunks
+from genserve.runs.directory import FORMAT, read_config, write_weights
 
 DATA = DataConfig(name="digits")
 
 
 def images(split: str) -> ImageSet:
-    return data.load(DATA, split)
+    return load_images(DATA, split)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +32,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     classifier = model.build().requires_grad_(False)
     train = {"data": asdict(DATA)}
-    run.write_json(directory / "config.json", {"format": run.FORMAT, "model": asdict(model), "train": train})
-    run.write_weights(directory / "weights.safetensors", classifier.state_dict())
+    write_json(directory / "config.json", {"format": FORMAT, "model": asdict(model), "train": train})
+    write_weights(directory / "weights.safetensors", classifier.state_dict())
     features = (features_of(classifier, images(split).x) for split in ("train", "test"))
     write_stats(directory, *features, dataset.y, len(dataset.classes))
     return directory
@@ -79,14 +81,14 @@ def test_the_moments_give_the_floor_that_the_images_give(reference: Reference) -
 def test_the_data_are_where_the_classifier_learnt_from_or_where_one_says(
     directory: Path, tmp_path: Path
 ) -> None:
-    config = run.read_config(directory)
+    config = read_config(directory)
     folders = tmp_path / "learnt", tmp_path / "moved"
     for gray, folder in enumerate(folders, 1):
         for split in ("train", "test"):
             (folder / split / "0").mkdir(parents=True)
             Image.new("L", (8, 8), gray).save(folder / split / "0/1.png")
     config["train"]["data"] |= {"name": "folder", "root": str(folders[0])}
-    run.write_json(copied(directory, tmp_path / "run") / "config.json", config)
+    write_json(copied(directory, tmp_path / "run") / "config.json", config)
     for root, gray in ((None, 1), (folders[1], 2)):
         found = Reference(tmp_path / "run", root, torch.device("cpu"))
         assert found.root == folders[gray - 1]
@@ -96,12 +98,12 @@ def test_the_data_are_where_the_classifier_learnt_from_or_where_one_says(
 
 def test_the_classifier_is_the_one_that_knows_such_images(directory: Path, tmp_path: Path) -> None:
     for name in ("classifier-gray", "classifier-letters", "classifier-colour"):
-        config = run.read_config(directory)
+        config = read_config(directory)
         if name == "classifier-letters":
             config["model"]["classes"] = list("abcdefghij")
         if name == "classifier-colour":
             config["model"]["shape"] = [3, 16, 16]
-        run.write_json(copied(directory, tmp_path / name) / "config.json", config)
+        write_json(copied(directory, tmp_path / name) / "config.json", config)
     digits = tuple("0123456789")
     assert classifier_for((1, 8, 8), digits, tmp_path).name == "classifier-gray"
     assert classifier_for((1, 8, 8), tuple("abcdefghij"), tmp_path).name == "classifier-letters"
@@ -122,9 +124,9 @@ def test_a_judge_is_found_apart_from_the_classifiers_and_judges_alone(
 ) -> None:
     digits = tuple("0123456789")
     for name in ("classifier-gray", "judge-gray", "judge-unmarked"):
-        config = run.read_config(directory)
+        config = read_config(directory)
         config["model"]["judge"] = name == "judge-gray"
-        run.write_json(copied(directory, tmp_path / name) / "config.json", config)
+        write_json(copied(directory, tmp_path / name) / "config.json", config)
     found = judge_for((1, 8, 8), digits, tmp_path)
     assert found == tmp_path / "judge-gray"  # the other one's name promises what its run does not
     assert classifier_for((1, 8, 8), digits, tmp_path).name == "classifier-gray"
@@ -136,7 +138,7 @@ def test_a_judge_is_found_apart_from_the_classifiers_and_judges_alone(
         Judge(tmp_path / "classifier-gray", (1, 8, 8), torch.device("cpu"))
     with pytest.raises(ValueError, match=r"knows images \(1, 8, 8\), not \(1, 28, 28\)"):
         Judge(found, (1, 28, 28), torch.device("cpu"))
-    run.write_json(copied(directory, tmp_path / "judge-second") / "config.json", run.read_config(found))
+    write_json(copied(directory, tmp_path / "judge-second") / "config.json", read_config(found))
     with pytest.raises(ValueError, match=r"several judges know images \(1, 8, 8\): .* --judge"):
         judge_for((1, 8, 8), digits, tmp_path)
 
@@ -167,9 +169,9 @@ def copied(directory: Path, to: Path) -> Path:
 
 
 def test_without_the_images_distance_remains(directory: Path, tmp_path: Path, reference: Reference) -> None:
-    config = run.read_config(directory)
+    config = read_config(directory)
     config["train"]["data"]["name"] = "mnist"  # which is not below tmp_path
-    run.write_json(copied(directory, tmp_path) / "config.json", config)
+    write_json(copied(directory, tmp_path) / "config.json", config)
     bare, x = Reference(tmp_path, tmp_path, torch.device("cpu")), images("test").x
     assert bare.held_out(10) == {}
     whole = reference.measure(x, None)

@@ -16,10 +16,15 @@ from real_server import ROOT
 
 from genserve.measure import sources
 from genserve.measure.reference import quiet
-from genserve.measure.sources import Plan, asked, drawn, fields, read, served, shape_of
-from genserve.runs.export import Spec
+from genserve.measure.sources import Plan, asked, drawn, read, request_fields, shape_of
+from genserve.runs.contract import Spec
+from genserve.sampling.settings import Defaults
+from genserve.sampling.solvers import SAMPLERS, SOLVERS
 from genserve.serving.fields import parse
 from genserve.serving.requests.diffusion import DiffusionRequest
+
+DIFFUSION = Defaults(samplers=SAMPLERS, sampler="ddim", steps=9, guided=True, sigma_min=0.01, sigma_max=80.0)
+ENERGY = Defaults(samplers=tuple(SOLVERS), sampler="ddim", steps=9, sigma_min=0.01, sigma_max=80.0)
 
 
 def plan(**more: Any) -> Plan:
@@ -40,7 +45,8 @@ class Server:
         self.asked: list[dict[str, Any]] = []
         self.weights = "a"
         self.said = {"family": "diffusion", "shape": [3, 4, 4], "classes": ["cat", "dog"], "weights": "a"}
-        self.said |= {"sampler": "ddim", "steps": 25, "eta": 1.0, "schedule": "tuned", "guidance": 1.5}
+        self.said |= {"sampler": "ddim", "steps": 25, "eta": 1.0, "schedule": "cosine", "guidance": 1.5}
+        self.said |= {"name": "x", "sigma_min": 0.002, "sigma_max": 40.0, "device": "of no contract"}
 
     def answers(self, _: str, requests: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for request in requests:
@@ -68,7 +74,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 def test_images_of_a_server_come_in_order_with_classes_in_fair_shares(server: Server) -> None:
     first, second = asked("there", plan(seeds=range(3, 5)), sources_quiet)
     for seed, found in ((3, first), (4, second)):
-        assert found.name == "ddim:25:schedule=tuned:eta=1:guidance=1.5"
+        assert found.name == "ddim:25:schedule=cosine:eta=1:guidance=1.5"
         assert (found.known["seed"], found.known["nfe"]) == (seed, 25)
         assert found.y is not None
         assert found.y.bincount().tolist() == [10, 10]
@@ -106,7 +112,7 @@ def test_a_server_that_changes_its_model_or_is_none_of_ours_is_refused(server: S
     with pytest.raises(ValueError, match="changed its model while it drew ddim:25"):
         list(asked("there", plan(), sources_quiet))
     server.said = {"predictions": []}
-    with pytest.raises(ValueError, match="does not say what its model is"):
+    with pytest.raises(ValueError, match="does not describe a model of genserve"):
         list(asked("there", plan(), sources_quiet))
 
 
@@ -116,18 +122,13 @@ def sources_quiet(_: str) -> Any:
 
 @pytest.mark.parametrize("text", ["heun", "heun:x", "heun:9:2", "heun:9:sigma_max=4", "heun:9:step_size=1"])
 def test_what_is_no_setting_of_a_server_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"KEY one of schedule, guidance, eta; got '{text}'")):
-        fields(text, "diffusion")
+    with pytest.raises(ValueError, match=re.escape(f"KEY one of schedule, eta, guidance; got '{text}'")):
+        request_fields(text, DIFFUSION)
 
 
 def test_settings_of_an_energy_have_keys_of_its_own() -> None:
     how = {"sampler": "langevin", "steps": 30, "step_size": 0.5, "noise": 0.01}
-    assert fields("langevin:30:step_size=0.5:noise=0.01", "energy") == how
-
-
-def test_a_plain_model_is_served_by_sampler_and_steps_alone() -> None:
-    assert served({"sampler": "dpmpp_2m", "steps": 18}) == "dpmpp_2m:18"
-    assert served({"sampler": "ddim", "steps": 9, "eta": 0.5, "schedule": "karras"}) == "ddim:9:eta=0.5"
+    assert request_fields("langevin:30:step_size=0.5:noise=0.01", ENERGY) == how
 
 
 def test_the_shape_is_read_off_the_first_image(tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_a_run_draws_the_bytes_that_a_server_sends(tmp_path: Path) -> None:
     (ours,) = drawn(ROOT / "weights/energy-mnist", five, torch.device("cpu"), torch.bfloat16, 2, quiet)
     assert ours.y is not None
     labels = [str(k) for k in ours.y.tolist()]
-    request = fields(text, "energy") | {"seed": 7, "label": labels, "format": "npy"}
+    request = request_fields(text, ENERGY) | {"seed": 7, "label": labels, "format": "npy"}
     (reply,) = handler.replies([{"body": request}], [{}])
     theirs = torch.from_numpy(np.load(io.BytesIO(reply.body))).permute(0, 3, 1, 2)
     assert torch.equal(ours.x, theirs)

@@ -7,19 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from genserve.files import write_json
 from genserve.measure import metrics
+from genserve.measure.features import features_of, read_stats, write_stats
 from genserve.measure.reference import Reference
-from genserve.models.classifier import (
-    Classifier,
-    Pooled,
-    Whitening,
-    classifier_config,
-    features_of,
-    load_classifier,
-    read_stats,
-    write_stats,
-)
-from genserve.runs import directory as run
+from genserve.models.classifier import Classifier, Pooled, Whitening
+from genserve.runs.directory import classifier_config, load_classifier, read_metrics, write_weights
 
 SHIPPED = Path(__file__).parents[2] / "weights" / "classifier-mnist"
 
@@ -69,7 +62,7 @@ def test_the_shipped_moments_are_moments_of_the_shipped_classes() -> None:
 def test_the_model_card_gives_the_numbers_that_the_files_give(name: str, limit: int) -> None:
     directory = SHIPPED.parent / name
     card, stats = (directory / "README.md").read_text(), read_stats(directory)
-    assert f"{100 * run.read_metrics(directory)[-1]['test_accuracy']:.2f} %" in card
+    assert f"{100 * read_metrics(directory)[-1]['test_accuracy']:.2f} %" in card
     assert f"{metrics.frechet_between(stats.test, stats.train):.3f}" in card
     assert (directory / "weights.safetensors").stat().st_size < limit
 
@@ -115,7 +108,7 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
         Classifier((3, 8, 8), 10, blocks="dense")
     with pytest.raises(FileNotFoundError, match=r"train_classifier\.py writes it"):
         read_stats(tmp_path)
-    run.write_json(tmp_path / "config.json", {"format": 1, "model": {"family": "diffusion"}})
+    write_json(tmp_path / "config.json", {"format": 1, "model": {"family": "diffusion"}})
     with pytest.raises(ValueError, match="'diffusion', not a classifier"):
         load_classifier(tmp_path)
 
@@ -143,6 +136,6 @@ def test_a_classifier_with_a_broken_file_is_refused_in_one_sentence(
 
 
 def test_moments_that_are_not_there_are_named(tmp_path: Path) -> None:
-    run.write_weights(tmp_path / "train_features_stats.safetensors", {"train.n": torch.tensor(3)})
+    write_weights(tmp_path / "train_features_stats.safetensors", {"train.n": torch.tensor(3)})
     with pytest.raises(ValueError, match=r"train_features_stats\.safetensors is not the moments .*: no "):
         read_stats(tmp_path)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from genserve.models.contrastive import ConvEnergy, ReplayBuffer, contrastive_loss
 from genserve.sampling.langevin import mala, slope
-from genserve.sampling.samplers import run
+from genserve.sampling.samplers import sample
 
 
 class Spring(nn.Module):
@@ -49,7 +49,7 @@ def test_its_gradient_is_that_of_the_likelihood():
         return torch.randn(x.shape, generator=noise_rng, dtype=x.dtype)
 
     chain = mala(start, 1.0, torch.zeros(4000, dtype=torch.long), steps=20, step_size=0.3, noise=noise)
-    negatives = run(chain, lambda *query: slope(energy, *query))
+    negatives = sample(chain, lambda *query: slope(energy, *query))
     loss, *_ = contrastive_loss(energy, data, negatives, alpha=0.0)
     (gradient,) = torch.autograd.grad(loss, [energy.centre])
     assert gradient.item() == pytest.approx((negatives.mean() - data.mean()).item())
@@ -67,7 +67,7 @@ def test_descending_it_with_persistent_chains_finds_the_data():
     for step in range(150):
         chosen, start = buffer.take(128, 0.05, draws)
         walk = mala(start, 1.0, torch.zeros(128, dtype=torch.long), steps=5, step_size=0.3, noise=noise)
-        negatives = run(walk, lambda *query: slope(energy, *query))
+        negatives = sample(walk, lambda *query: slope(energy, *query))
         buffer.put(chosen, negatives)
         loss, *_ = contrastive_loss(energy, normal(128, 1.5, seed=step), negatives, alpha=0.0)
         optimizer.zero_grad()

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from genserve.models.denoiser import Denoiser
 from genserve.models.unet import Attention, UNet
-from genserve.sampling.samplers import Denoiser
 
 
 def awake(net: nn.Module) -> nn.Module:

@@ -8,8 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from genserve.runs import directory as run
-from genserve.runs.directory import FORMAT, ModelConfig
+from genserve.files import write_atomic, write_json
+from genserve.models.config import ModelConfig
+from genserve.runs.directory import (
+    FORMAT,
+    load_denoiser,
+    load_model,
+    model_config,
+    read_config,
+    read_metrics,
+    read_state,
+    read_weights,
+    save_state,
+    write_weights,
+)
 
 
 def a_model(**settings) -> ModelConfig:
@@ -26,8 +38,8 @@ def write_run(directory: Path, model: ModelConfig) -> torch.nn.Module:
     denoiser = model.build()
     for parameter in denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    run.write_weights(directory / "weights.safetensors", denoiser.state_dict())
-    run.write_json(directory / "config.json", {"format": FORMAT, "model": vars(model), "train": {}})
+    write_weights(directory / "weights.safetensors", denoiser.state_dict())
+    write_json(directory / "config.json", {"format": FORMAT, "model": vars(model), "train": {}})
     return denoiser
 
 
@@ -35,10 +47,10 @@ def write_run(directory: Path, model: ModelConfig) -> torch.nn.Module:
 
 
 WRITES = [
-    lambda path: run.write_atomic(path, b"new" * 1000),
-    lambda path: run.write_json(path, ["new"] * 1000),
-    lambda path: run.write_weights(path, {"new": torch.zeros(1000)}),
-    lambda path: run.save_state(path, {"new": torch.zeros(1000)}),
+    lambda path: write_atomic(path, b"new" * 1000),
+    lambda path: write_json(path, ["new"] * 1000),
+    lambda path: write_weights(path, {"new": torch.zeros(1000)}),
+    lambda path: save_state(path, {"new": torch.zeros(1000)}),
 ]
 
 
@@ -69,7 +81,7 @@ def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeyp
 def test_a_state_is_written_without_a_second_copy_of_it(tmp_path: Path):
     state = {"model": {"weight": torch.zeros(25_000_000)}}  # 100 MB
     tracemalloc.start()  # of buffers in Python, which hold what is handed on
-    run.save_state(tmp_path / "state.pt", state)
+    save_state(tmp_path / "state.pt", state)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 10_000_000
@@ -79,22 +91,22 @@ def test_a_state_is_written_without_a_second_copy_of_it(tmp_path: Path):
 def test_a_write_that_succeeds_replaces_the_old_file_and_leaves_nothing_else(tmp_path: Path):
     path = tmp_path / "file"
     path.write_bytes(b"a longer old one")
-    run.write_atomic(path, b"new")
+    write_atomic(path, b"new")
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_json_is_never_written_with_nan(tmp_path: Path):
-    run.write_json(tmp_path / "a.json", {"loss": 1.5, "name": "é"})
+    write_json(tmp_path / "a.json", {"loss": 1.5, "name": "é"})
     assert json.loads((tmp_path / "a.json").read_text()) == {"loss": 1.5, "name": "é"}
     with pytest.raises(ValueError, match="not JSON compliant"):
-        run.write_json(tmp_path / "a.json", {"loss": float("nan")})
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text())["loss"] == 1.5
 
 
 def test_state_comes_back_with_every_type_and_value(tmp_path: Path):
     state = {"step": 7, "lr": 0.1, "moments": {0: {"avg": torch.rand(3)}}, "betas": [0.9, 0.99]}
-    run.save_state(tmp_path / "state.pt", state)
+    save_state(tmp_path / "state.pt", state)
     loaded = torch.load(tmp_path / "state.pt", weights_only=True)
     assert torch.equal(loaded["moments"][0].pop("avg"), state["moments"][0].pop("avg"))
     assert loaded == state
@@ -106,45 +118,45 @@ def test_state_comes_back_with_every_type_and_value(tmp_path: Path):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_a_denoiser_comes_back_bit_for_bit(tmp_path: Path, layout: torch.memory_format):
     written = write_run(tmp_path, a_model()).to(memory_format=layout)
-    run.write_weights(tmp_path / "weights.safetensors", written.state_dict())
-    read = run.load_denoiser(tmp_path)
+    write_weights(tmp_path / "weights.safetensors", written.state_dict())
+    read = load_denoiser(tmp_path)
     x, sigma, y = torch.randn(3, 1, 8, 8), torch.tensor([0.1, 1.0, 10.0]), torch.arange(3)
     with torch.no_grad():
         assert torch.equal(read(x, sigma, y), written.to(memory_format=torch.contiguous_format)(x, sigma, y))
     assert not read.training
     assert not any(parameter.requires_grad for parameter in read.parameters())
-    assert run.model_config(tmp_path) == a_model()
+    assert model_config(tmp_path) == a_model()
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path):
     write_run(tmp_path, a_model())
     other = a_model(classes=("a", "b", "c"))
-    run.write_json(tmp_path / "config.json", {"format": FORMAT, "model": vars(other), "train": {}})
+    write_json(tmp_path / "config.json", {"format": FORMAT, "model": vars(other), "train": {}})
     with pytest.raises(ValueError, match=r"weights.safetensors is of another network: .*embed_class.* is \("):
-        run.load_denoiser(tmp_path)
+        load_denoiser(tmp_path)
 
 
 @pytest.mark.parametrize("number", [FORMAT + 1, None, "1"])
 def test_a_format_of_another_version_is_refused_in_one_sentence(tmp_path: Path, number):
-    run.write_json(tmp_path / "config.json", {"format": number, "model": {}})
+    write_json(tmp_path / "config.json", {"format": number, "model": {}})
     with pytest.raises(ValueError, match=rf"config.json has format {number!r}; this version reads {FORMAT}$"):
-        run.load_denoiser(tmp_path)
+        load_denoiser(tmp_path)
 
 
 def test_a_directory_without_configuration_is_no_run(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="is no run directory"):
-        run.read_config(tmp_path)
+        read_config(tmp_path)
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 100, 5000, -1])
 def test_a_torn_file_is_named_in_one_sentence(tmp_path: Path, length: int):
     """Cut behind so many bytes, or before the last one."""
     write_run(tmp_path, a_model())
-    run.save_state(tmp_path / "state.pt", {"step": 3, "x": torch.zeros(3000)})
+    save_state(tmp_path / "state.pt", {"step": 3, "x": torch.zeros(3000)})
     readers = {
-        "config.json": lambda path: run.read_config(path.parent),
-        "weights.safetensors": run.read_weights,
-        "state.pt": run.read_state,
+        "config.json": lambda path: read_config(path.parent),
+        "weights.safetensors": read_weights,
+        "state.pt": read_state,
     }
     for name, read in readers.items():
         path = tmp_path / name
@@ -162,9 +174,9 @@ def test_a_file_of_something_else_is_named_in_one_sentence(tmp_path: Path, conte
     for name in ("config.json", "weights.safetensors", "state.pt"):
         (tmp_path / name).write_bytes(content)
     for name, read in (
-        ("config.json", lambda path: run.read_config(path.parent)),
-        ("weights.safetensors", run.read_weights),
-        ("state.pt", run.read_state),
+        ("config.json", lambda path: read_config(path.parent)),
+        ("weights.safetensors", read_weights),
+        ("state.pt", read_state),
     ):
         with pytest.raises(ValueError, match=rf"{name} (is not|must hold) [^\n]*$"):
             read(tmp_path / name)
@@ -177,9 +189,9 @@ def test_a_file_of_something_else_is_named_in_one_sentence(tmp_path: Path, conte
 def test_a_configuration_that_no_network_can_be_built_from_is_named(tmp_path: Path, change):
     write_run(tmp_path, a_model())
     model = vars(a_model()) | change
-    run.write_json(tmp_path / "config.json", {"format": FORMAT, "model": model, "train": {}})
+    write_json(tmp_path / "config.json", {"format": FORMAT, "model": model, "train": {}})
     with pytest.raises(ValueError, match=r"config\.json is not [^\n]*$"):
-        run.load_model(tmp_path)
+        load_model(tmp_path)
 
 
 # ---- metrics -----------------------------------------------------------------------------------------------
@@ -189,14 +201,14 @@ def test_a_configuration_that_no_network_can_be_built_from_is_named(tmp_path: Pa
 def test_metrics_with_a_line_cut_short_keep_the_whole_lines(tmp_path: Path, cut: int):
     first, last = '{"step": 50, "loss": 0.5}', '{"step": 100, "loss": 0.4}'
     (tmp_path / "metrics.jsonl").write_text(f"{first}\n{last[:cut]}")
-    assert run.read_metrics(tmp_path) == [{"step": 50, "loss": 0.5}]
+    assert read_metrics(tmp_path) == [{"step": 50, "loss": 0.5}]
 
 
 def test_metrics_up_to_a_step_include_it(tmp_path: Path):
     (tmp_path / "metrics.jsonl").write_text("".join(f'{{"step": {step}}}\n' for step in (50, 100, 150)))
-    assert [record["step"] for record in run.read_metrics(tmp_path, up_to=100)] == [50, 100]
-    assert [record["step"] for record in run.read_metrics(tmp_path)] == [50, 100, 150]
+    assert [record["step"] for record in read_metrics(tmp_path, up_to=100)] == [50, 100]
+    assert [record["step"] for record in read_metrics(tmp_path)] == [50, 100, 150]
 
 
 def test_a_run_that_has_not_begun_has_no_metrics(tmp_path: Path):
-    assert run.read_metrics(tmp_path) == []
+    assert read_metrics(tmp_path) == []

@@ -6,20 +6,21 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from real_server import ROOT
 
-from genserve.drawing.local import served
-from genserve.runs import directory as run
-from genserve.runs.export import export, read_spec, spec_of
+from genserve.files import write_json
+from genserve.precision import PRECISIONS
+from genserve.runs.contract import read_spec
+from genserve.runs.defaults import spec_of
+from genserve.runs.directory import load_denoiser, model_config
+from genserve.runs.export import export
 from genserve.runs.loading import load_model
-from genserve.runs.packing import PRECISIONS
 from genserve.sampling.schedules import Tuned
-from genserve.sampling.settings import filled
+from genserve.sampling.settings import Setting
 
 RUN = ROOT / "weights" / "diffusion-mnist"
 
@@ -33,7 +34,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("n", [1, 3, 16])
 def test_torchscript_is_the_trained_denoiser(exported: Path, n: int) -> None:
-    eager = run.load_denoiser(RUN)
+    eager = load_denoiser(RUN)
     spec, scripted = load_model(exported, torch.device("cpu"))
     x = torch.randn(n, *spec.shape, generator=torch.Generator().manual_seed(0))
     sigma = torch.logspace(-2, 1.6, n)
@@ -43,7 +44,7 @@ def test_torchscript_is_the_trained_denoiser(exported: Path, n: int) -> None:
 
 
 def test_the_contract_says_what_the_run_is(exported: Path) -> None:
-    spec, model = read_spec(exported / "model.json"), run.model_config(RUN)
+    spec, model = read_spec(exported / "model.json"), model_config(RUN)
     assert (spec.shape, spec.classes, spec.sigma_max) == (model.shape, model.classes, model.sigma_max)
     assert json.loads((exported / "model.json").read_text()) == json.loads(
         json.dumps(dataclasses.asdict(spec))
@@ -106,11 +107,9 @@ def test_what_nobody_reads_in_serving_json_is_refused(tmp_path: Path) -> None:
 )
 def test_the_steps_that_a_server_takes_are_those_of_serving_json(directory: Path) -> None:
     spec = spec_of(directory.parent)
-    assert (
-        filled(spec).steps
-        == json.loads(directory.read_text())["steps"]
-        == int(served(asdict(spec)).split(":")[1])
-    )
+    setting = Setting.of(spec.defaults)
+    assert setting.steps == json.loads(directory.read_text())["steps"]
+    assert setting.text(spec.defaults).split(":")[1] == str(setting.steps)
 
 
 def test_what_is_tuned_twice_is_refused() -> None:
@@ -152,7 +151,7 @@ def test_an_energy_of_settings_that_are_missing_is_refused_in_one_sentence(tmp_p
     shutil.copytree(ROOT / "weights/energy-mnist-pcd", tmp_path / "run")
     config = json.loads((tmp_path / "run/config.json").read_text())
     for train in ({}, {"langevin": {}}):
-        run.write_json(tmp_path / "run/config.json", config | {"train": train})
+        write_json(tmp_path / "run/config.json", config | {"train": train})
         with pytest.raises(ValueError, match=r"run/config\.json [^\n]*$"):
             export(tmp_path / "run", tmp_path / "out")
 

@@ -8,11 +8,12 @@ import torch
 from real_server import ROOT
 from torch import Tensor
 
-from genserve.runs import packing as forward
+from genserve.precision import PRECISIONS, precision_for
+from genserve.runs import packing
 from genserve.runs.directory import load_denoiser
 from genserve.runs.export import export
 from genserve.runs.loading import load_model
-from genserve.runs.packing import PRECISIONS, packed, precision_for
+from genserve.runs.packing import PACKED, packed
 
 RUN = ROOT / "weights" / "diffusion-mnist"
 CPU = torch.device("cpu")
@@ -58,7 +59,7 @@ def test_packing_changes_no_bit_and_gives_up_aloud(
 ) -> None:
     _, model = load_model(archive, CPU)
     with monkeypatch.context() as patch:
-        patch.setattr(forward, "PACKED", forward.PACKED.replace("_convolution_pointwise", "_no_such_thing"))
+        patch.setattr(packing, "PACKED", PACKED.replace("_convolution_pointwise", "_no_such_thing"))
         with caplog.at_level(logging.WARNING):
             _, plain = load_model(archive, CPU)
     assert isinstance(plain, torch.jit.ScriptModule)

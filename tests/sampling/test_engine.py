@@ -13,7 +13,7 @@ from torch import Tensor
 from genserve.sampling.engine import Batch, Engine, Finished, evaluated
 from genserve.sampling.langevin import mala, slope
 from genserve.sampling.noise import Streams
-from genserve.sampling.samplers import Model, Query, Sampler, run
+from genserve.sampling.samplers import Model, Query, Sampler, sample
 
 
 def same(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def test_a_request_gets_in_any_company_what_it_gets_alone(
         ended += engine.tick(model)
     assert sorted(e.key for e in ended) == list(range(len(requests)))  # each ends, none twice
     for e in ended:
-        alone = run(request(*requests[e.key]), model)
+        alone = sample(request(*requests[e.key]), model)
         torch.testing.assert_close(e.x_0, alone, rtol=0, atol=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_batches_may_come_back_in_any_order(
         step += 1
     assert sorted(e.key for e in ended) == list(range(len(requests)))
     for e in ended:
-        torch.testing.assert_close(e.x_0, run(request(*requests[e.key]), model), rtol=0, atol=1e-6)
+        torch.testing.assert_close(e.x_0, sample(request(*requests[e.key]), model), rtol=0, atol=1e-6)
 
 
 def test_a_lane_takes_its_share_and_leaves_the_rest_to_the_others() -> None:
@@ -206,7 +206,7 @@ def test_a_fault_in_a_sampler_is_its_own() -> None:
     engine.admit("good", request(0, 2, 4, "ddim", 1.0))
     ended = {e.key: e for e in drive(engine)}
     assert str(ended["first query"].error) == str(ended["third query"].error) == "broken"
-    torch.testing.assert_close(ended["good"].x_0, run(request(0, 2, 4, "ddim", 1.0), model))
+    torch.testing.assert_close(ended["good"].x_0, sample(request(0, 2, 4, "ddim", 1.0), model))
 
 
 def test_a_fault_of_the_model_ends_those_it_was_asked_about_and_nobody_later() -> None:
@@ -267,5 +267,5 @@ def test_answers_of_several_parts_reach_each_sampler_whole():
         for finished in engine.tick(partial(slope, spring)):
             ended[finished.key] = finished
     for k in range(5):
-        assert torch.equal(ended[k].x_0, run(walk(k), partial(slope, spring)))
+        assert torch.equal(ended[k].x_0, sample(walk(k), partial(slope, spring)))
         assert ended[k].nfe == 4 + k

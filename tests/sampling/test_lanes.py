@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genserve.sampling.engine import Finished
 from genserve.sampling.lanes import Lanes
-from genserve.sampling.samplers import run
+from genserve.sampling.samplers import sample
 
 
 def collect(lanes: Lanes, n: int) -> list[Finished]:
@@ -35,7 +35,7 @@ def test_every_request_ends_once_with_the_image_it_gets_alone(
     assert sorted(e.key for e in ended) == list(range(len(requests)))
     assert lanes.wait(0.01) == []
     for e in ended:
-        torch.testing.assert_close(e.x_0, run(request(*requests[e.key]), model), rtol=0, atol=1e-6)
+        torch.testing.assert_close(e.x_0, sample(request(*requests[e.key]), model), rtol=0, atol=1e-6)
     assert lanes.images == sum(e.nfe * len(e.x_0) for e in ended if e.x_0 is not None)
     lanes.close()
 

@@ -9,30 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from genserve.models.denoiser import Denoiser, denoising_loss
+from genserve.models.energy import EnergyDenoiser, ResidualEnergy
 from genserve.models.unet import UNet
-from genserve.sampling.langevin import (
-    Energy,
-    EnergyDenoiser,
-    ResidualEnergy,
-    annealed,
-    denoise,
-    denoised,
-    kept,
-    langevin,
-    mala,
-    slope,
-)
-from genserve.sampling.samplers import (
-    Denoiser,
-    Query,
-    Sampler,
-    ddim,
-    denoising_loss,
-    heun,
-    run,
-    sampler_named,
-)
+from genserve.sampling.langevin import Energy, annealed, langevin, mala, slope
+from genserve.sampling.samplers import Query, Sampler, ddim, heun, sample
 from genserve.sampling.schedules import karras
+from genserve.sampling.solvers import sampler_named
+from genserve.sampling.wrappers import denoise, denoised, inpainted
 
 MEAN, STD = 0.7, 0.5
 N = 20_000  # chains, each an "image" of one pixel
@@ -74,7 +58,7 @@ def starts(n: int = N) -> Tensor:
 
 
 def ended(sampler: Sampler, energy: Energy) -> Tensor:
-    return run(sampler, partial(slope, energy))
+    return sample(sampler, partial(slope, energy))
 
 
 def counted(sampler: Sampler, energy: Energy) -> int:
@@ -84,7 +68,7 @@ def counted(sampler: Sampler, energy: Energy) -> int:
         asked.append(query)
         return slope(energy, *query)
 
-    run(sampler, model)
+    sample(sampler, model)
     return len(asked)
 
 
@@ -212,7 +196,7 @@ def test_consistent_noise_is_that_of_every_level(step_size: float):
         levels.append(((x - MEAN).std() / sigma[0]).item())
         return slope(point, x, sigma, y)
 
-    x_0 = run(
+    x_0 = sample(
         annealed(x, karras(9, 0.01, 20.0), nobody(x), step_size=step_size, steps=2, noise=drawing()), model
     )
     assert levels == pytest.approx([1.0] * 19, rel=ERRORS / math.sqrt(2 * N))
@@ -262,7 +246,9 @@ def test_every_diffusion_sampler_runs_on_an_energy(name: str):
     def walk() -> Sampler:
         return sampler_named(name, 80 * starts(9), karras(12), nobody(starts(9)), noise=drawing())
 
-    torch.testing.assert_close(ended(denoised(walk()), gaussian), run(walk(), denoiser), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        ended(denoised(walk()), gaussian), sample(walk(), denoiser), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_an_energy_denoiser_is_tweedies_formula(trained: ResidualEnergy):
@@ -327,6 +313,9 @@ def test_what_is_kept_is_kept_and_the_rest_is_as_it_would_be():
     def walk() -> Sampler:
         return ddim(x_t, karras(10), nobody(known), eta=1.0, noise=drawing(5))
 
-    filled, free = ended(denoised(kept(walk(), known, keep)), gaussian), ended(denoised(walk()), gaussian)
+    filled, free = (
+        ended(denoised(inpainted(walk(), known, keep)), gaussian),
+        ended(denoised(walk()), gaussian),
+    )
     assert (filled[:, :, keep[0]] == 0.25).all()
     torch.testing.assert_close(filled[:, :, ~keep[0]], free[:, :, ~keep[0]])

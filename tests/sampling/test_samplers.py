@@ -9,26 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from genserve.models.denoiser import Denoiser, denoising_loss, training_sigmas
 from genserve.sampling.noise import Noise, Streams
-from genserve.sampling.samplers import (
-    SAMPLERS,
-    Denoiser,
-    Query,
-    Sampler,
-    ddim,
-    ddpm,
-    denoising_loss,
-    dpmpp_2m,
-    evaluations,
-    guided,
-    guided_model,
-    heun,
-    run,
-    sampler_named,
-    training_sigmas,
-    watched,
-)
+from genserve.sampling.samplers import Query, Sampler, ddim, ddpm, dpmpp_2m, heun, sample
 from genserve.sampling.schedules import alpha_bar_of, karras, linear, sigma_of
+from genserve.sampling.solvers import SAMPLERS, SOLVERS, sampler_named
+from genserve.sampling.wrappers import guided, guided_model, watched
 
 MEAN, STD = 0.7, 0.2
 STARTS = 80 * torch.tensor([-2.0, 0.5, 3.0], dtype=torch.float64)  # x_T of three "images" of one pixel
@@ -61,7 +47,7 @@ def build(name: str, x: Tensor, sigmas: Tensor, y: Tensor = NO_CLASS, noise: Noi
 )
 def test_deterministic_samplers_follow_the_ode(name: str, n: int, error: float):
     """The error allowed is in units of STD; x_T lies up to three standard deviations out."""
-    x_0 = run(build(name, STARTS, karras(n)), gaussian)
+    x_0 = sample(build(name, STARTS, karras(n)), gaussian)
     assert (x_0 - ode(STARTS, 80, 0)).abs().max() < error * STD
 
 
@@ -71,7 +57,7 @@ def test_order_of_convergence(name: str, order: int):
 
     def error(n: int) -> Tensor:
         levels = karras(n, 0.01)[:-1]
-        return (run(build(name, STARTS, levels), gaussian) - ode(STARTS, 80, 0.01)).abs().max()
+        return (sample(build(name, STARTS, levels), gaussian) - ode(STARTS, 80, 0.01)).abs().max()
 
     assert (error(512) / error(1024)).log2().item() == pytest.approx(order, abs=0.06)
 
@@ -80,14 +66,14 @@ def test_each_ddim_step_is_its_own_closed_form():
     """On the Gaussian a step multiplies x - MEAN by (STD^2 + sigma sigma_next) / (STD^2 + sigma^2)."""
     sigmas = karras(7)
     factors = (STD**2 + sigmas[:-1] * sigmas[1:]) / (STD**2 + sigmas[:-1] ** 2)
-    x_0 = run(ddim(STARTS, sigmas, NO_CLASS, noise=silent), gaussian)
+    x_0 = sample(ddim(STARTS, sigmas, NO_CLASS, noise=silent), gaussian)
     assert torch.allclose(x_0, MEAN + factors.prod() * (STARTS - MEAN), rtol=1e-12)
 
 
 def test_ddpm_draws_the_gaussian_it_was_given(noise: Noise):
     n = 20_000
     x_T = 80 * noise(torch.empty(n, dtype=torch.float64))
-    x_0 = run(ddpm(x_T, karras(500), torch.zeros(n), noise=noise), gaussian)
+    x_0 = sample(ddpm(x_T, karras(500), torch.zeros(n), noise=noise), gaussian)
     assert x_0.mean().item() == pytest.approx(MEAN, abs=4 * STD / n**0.5)  # four standard errors
     # four standard errors, and the 1.4 % of 500 steps that go on from D where eq. (7) has x_0 (see below)
     assert x_0.std().item() == pytest.approx(STD, rel=4 / (2 * n) ** 0.5 + 0.014)
@@ -103,7 +89,7 @@ def test_a_few_noisy_steps_have_the_variance_of_their_closed_form(eta: float, no
         share = STD**2 / (STD**2 + sigma**2)  # of x - MEAN that D keeps
         variance = (share + (s**2 - fresh**2).sqrt() / sigma * (1 - share)) ** 2 * variance + fresh**2
     x_T = MEAN + (STD**2 + sigmas[0] ** 2).sqrt() * noise(torch.empty(n, dtype=torch.float64))
-    x_0 = run(ddim(x_T, sigmas, torch.zeros(n), eta=eta, noise=noise), gaussian)
+    x_0 = sample(ddim(x_T, sigmas, torch.zeros(n), eta=eta, noise=noise), gaussian)
     assert x_0.var().item() == pytest.approx(variance.item(), rel=4 * (2 / n) ** 0.5)
     assert x_0.mean().item() == pytest.approx(MEAN, abs=4 * (variance.item() / n) ** 0.5)
 
@@ -118,7 +104,7 @@ def test_a_ddpm_step_is_the_posterior_of_equation_7(t: int):
 
     def step(z: float) -> float:
         sampler = ddpm(x_t / alpha_bar**0.5, sigmas, NO_CLASS[:1], noise=lambda x: torch.full_like(x, z))
-        return run(sampler, lambda *_: x_0).item() * alpha_bar_prev**0.5
+        return sample(sampler, lambda *_: x_0).item() * alpha_bar_prev**0.5
 
     mu_tilde = (
         alpha_bar_prev**0.5 * beta / (1 - alpha_bar) * x_0
@@ -131,7 +117,7 @@ def test_a_ddpm_step_is_the_posterior_of_equation_7(t: int):
 
 def test_the_last_step_returns_the_answer_and_draws_nothing():
     for name in SAMPLERS:
-        x_0 = run(build(name, STARTS, karras(1)), gaussian)
+        x_0 = sample(build(name, STARTS, karras(1)), gaussian)
         assert torch.allclose(x_0, gaussian(STARTS, torch.tensor(80.0), NO_CLASS), rtol=1e-12)
 
 
@@ -175,7 +161,9 @@ def x_vp() -> Tensor:
 
 def ours(sampler: Callable[..., Sampler], x_vp: Tensor, **settings) -> Tensor:
     sigmas = linear(N_STEPS)
-    return run(sampler(x_vp * (1 + sigmas[0] ** 2).sqrt(), sigmas, torch.zeros(4), **settings), as_denoiser)
+    return sample(
+        sampler(x_vp * (1 + sigmas[0] ** 2).sqrt(), sigmas, torch.zeros(4), **settings), as_denoiser
+    )
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -230,13 +218,13 @@ def two_gaussians(x_t: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_guidance_1_is_the_class_and_guidance_0_is_no_class(name: str):
-    def sample(y: int, guidance: float | None = None) -> Tensor:
+    def drawn(y: int, guidance: float | None = None) -> Tensor:
         sampler = build(name, STARTS, karras(9), torch.full((3,), y), Streams(0, range(3)))
-        return run(sampler if guidance is None else guided(sampler, guidance, no_class=1), two_gaussians)
+        return sample(sampler if guidance is None else guided(sampler, guidance, no_class=1), two_gaussians)
 
-    assert torch.equal(sample(0, guidance=1), sample(0))
-    assert torch.equal(sample(0, guidance=0), sample(1))
-    assert (sample(0) - sample(1)).abs().min() > 0.5  # and they are not all one
+    assert torch.equal(drawn(0, guidance=1), drawn(0))
+    assert torch.equal(drawn(0, guidance=0), drawn(1))
+    assert (drawn(0) - drawn(1)).abs().min() > 0.5  # and they are not all one
 
 
 @pytest.mark.parametrize("guidance", [0.5, 3.0])
@@ -245,7 +233,7 @@ def test_guidance_between_gaussians_is_a_gaussian_further_out(guidance: float):
     sampler = guided(heun(STARTS, karras(400), NO_CLASS), guidance, no_class=1)
     mean = -0.5 + guidance * (MEAN + 0.5)
     exact = ode(STARTS, 80, 0, mean=mean)
-    assert (run(sampler, two_gaussians) - exact).abs().max() < 1e-3 * STD
+    assert (sample(sampler, two_gaussians) - exact).abs().max() < 1e-3 * STD
     model = guided_model(two_gaussians, guidance, no_class=1)
     sigma = torch.tensor([0.1, 2.0, 40.0], dtype=STARTS.dtype)
     posterior = mean + STD**2 / (STD**2 + sigma**2) * (STARTS - mean)
@@ -263,11 +251,11 @@ def test_evaluations_are_counted_and_guidance_doubles_the_batch(name: str, n: in
         return two_gaussians(x, sigma, y)
 
     nfe = 2 * n - 1 if name == "heun" else n
-    run(build(name, STARTS, karras(n), noise=Streams(0, range(3))), counting)
+    sample(build(name, STARTS, karras(n), noise=Streams(0, range(3))), counting)
     assert batches == [3] * nfe
-    assert evaluations(name, n) == nfe
+    assert SOLVERS[name].evaluations(n) == nfe
     batches.clear()
-    run(guided(build(name, STARTS, karras(n), noise=Streams(0, range(3))), 2.0, no_class=1), counting)
+    sample(guided(build(name, STARTS, karras(n), noise=Streams(0, range(3))), 2.0, no_class=1), counting)
     assert batches == [6] * nfe
 
 
@@ -277,7 +265,7 @@ def test_queries_carry_the_levels_of_the_schedule(name: str):
     seen: list[Query] = []
     sigmas = karras(5)
     sampler = build(name, STARTS, sigmas, NO_CLASS + 4, Streams(0, range(3)))
-    run(watched(sampler, lambda query, _: seen.append(query)), gaussian)
+    sample(watched(sampler, lambda query, _: seen.append(query)), gaussian)
     levels = sigmas[:-1].tolist()
     asked = [levels[(k + 1) // 2] for k in range(9)] if name == "heun" else levels
     assert [query.sigma.tolist() for query in seen] == [[sigma] * 3 for sigma in asked]
@@ -295,9 +283,9 @@ def test_watching_sees_every_evaluation_and_changes_nothing(name: str):
         asked.append((x, x_0))
         return x_0
 
-    unwatched = run(build(name, STARTS, karras(9), noise=Streams(0, range(3))), gaussian)
+    unwatched = sample(build(name, STARTS, karras(9), noise=Streams(0, range(3))), gaussian)
     sampler = build(name, STARTS, karras(9), noise=Streams(0, range(3)))
-    x_0 = run(watched(sampler, lambda query, answer: seen.append((query.x, answer))), model)
+    x_0 = sample(watched(sampler, lambda query, answer: seen.append((query.x, answer))), model)
     assert torch.equal(x_0, unwatched)
     assert all(a is c and b is d for (a, b), (c, d) in zip(asked, seen, strict=True))
 
@@ -312,7 +300,7 @@ def test_consistency_noises_each_answer_anew():
 
     noise, again = Streams(0, range(3)), Streams(0, range(3))
     sigmas = torch.tensor([80.0, 2.0, 0.5, 0.0], dtype=torch.float64)
-    assert torch.equal(run(build("consistency", STARTS, sigmas, noise=noise), blank), torch.zeros(3))
+    assert torch.equal(sample(build("consistency", STARTS, sigmas, noise=noise), blank), torch.zeros(3))
     expected = [STARTS, 2 * again(STARTS), 0.5 * again(STARTS)]
     assert all(torch.equal(x, level) for x, level in zip(asked, expected, strict=True))
 
@@ -327,22 +315,22 @@ def test_consistency_of_a_perfect_model_draws_the_data(noise: Noise):
     x_T = 80 * noise(torch.empty(n, dtype=torch.float64))
     for levels in ([80.0, 0.0], [80.0, 0.8, 0.0], [80.0, 10.0, 0.3, 0.1, 0.0]):
         sigmas = torch.tensor(levels, dtype=torch.float64)
-        x_0 = run(build("consistency", x_T, sigmas, torch.zeros(n), noise), end)
+        x_0 = sample(build("consistency", x_T, sigmas, torch.zeros(n), noise), end)
         assert x_0.mean().item() == pytest.approx(MEAN, abs=5 * STD / n**0.5)
         assert x_0.std().item() == pytest.approx(STD, rel=5 / (2 * n) ** 0.5)
 
 
 def test_eta_reaches_ddim_and_dpmpp_2m_alone():
-    def sample(name: str, eta: float) -> Tensor:
-        return run(
+    def drawn(name: str, eta: float) -> Tensor:
+        return sample(
             sampler_named(name, STARTS, karras(5), NO_CLASS, eta=eta, noise=Streams(0, range(3))), gaussian
         )
 
-    assert torch.equal(sample("ddim", 1.0), sample("ddpm", 0.0))
-    assert not torch.equal(sample("ddim", 0.5), sample("ddim", 0.0))
-    assert not torch.equal(sample("dpmpp_2m", 0.5), sample("dpmpp_2m", 0.0))
+    assert torch.equal(drawn("ddim", 1.0), drawn("ddpm", 0.0))
+    assert not torch.equal(drawn("ddim", 0.5), drawn("ddim", 0.0))
+    assert not torch.equal(drawn("dpmpp_2m", 0.5), drawn("dpmpp_2m", 0.0))
     for name in ("ddpm", "heun", "consistency"):
-        assert torch.equal(sample(name, 0.0), sample(name, 1.0))
+        assert torch.equal(drawn(name, 0.0), drawn(name, 1.0))
 
 
 def test_an_unknown_sampler_is_refused_with_the_known_ones():
@@ -352,7 +340,7 @@ def test_an_unknown_sampler_is_refused_with_the_known_ones():
 
 def test_run_takes_no_gradient():
     weight = torch.ones((), requires_grad=True)
-    x_0 = run(heun(STARTS, karras(3), NO_CLASS), lambda x, sigma, y: weight * gaussian(x, sigma, y))
+    x_0 = sample(heun(STARTS, karras(3), NO_CLASS), lambda x, sigma, y: weight * gaussian(x, sigma, y))
     assert not x_0.requires_grad
 
 
@@ -366,7 +354,7 @@ def image(seed: int, indices: list[int], name: str, guidance: float | None = Non
     sampler = build(name, x_t, sigmas, torch.zeros(len(indices), dtype=torch.long), noise)
     if guidance is not None:
         sampler = guided(sampler, guidance, no_class=1)
-    return run(sampler, lambda x, sigma, y: two_gaussians(x.flatten(1).T, sigma, y).T.view_as(x))
+    return sample(sampler, lambda x, sigma, y: two_gaussians(x.flatten(1).T, sigma, y).T.view_as(x))
 
 
 @pytest.mark.parametrize("guidance", [None, 2.0])

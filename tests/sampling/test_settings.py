@@ -1,7 +1,7 @@
 """A setting draws the same pixels whoever asks: a client of a server, or a program without one."""
 
 import base64
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,14 +12,14 @@ from loading import new
 from torch import Tensor, nn
 
 from genserve import images
-from genserve.drawing.local import draw, served, setting
-from genserve.measure.sources import fields
-from genserve.runs.export import Spec, Walk
+from genserve.drawing.local import draw
+from genserve.measure.sources import request_fields
+from genserve.runs.contract import Spec, Walk
 from genserve.sampling.langevin import slope
 from genserve.sampling.noise import Streams
-from genserve.sampling.samplers import Query, Sampler, run
+from genserve.sampling.samplers import Query, Sampler, sample
 from genserve.sampling.schedules import SCHEDULES, Tuned
-from genserve.sampling.settings import BadSetting, filled
+from genserve.sampling.settings import BadSetting, Setting
 from genserve.serving.fields import BadRequest, parse
 from genserve.serving.requests.diffusion import DiffusionRequest
 from genserve.serving.requests.energy import EnergyRequest
@@ -101,11 +101,11 @@ def sampler_of(spec: Spec, asked: dict[str, Any]) -> Sampler:
 def by_a_client(spec: Spec, asked: dict[str, Any]) -> Tensor:
     model = Known(spec)
     evaluate = partial(slope, model) if spec.family == "energy" else model
-    return torch.from_numpy(images.to_pixels(run(sampler_of(spec, asked), evaluate))).permute(0, 3, 1, 2)
+    return torch.from_numpy(images.to_pixels(sample(sampler_of(spec, asked), evaluate))).permute(0, 3, 1, 2)
 
 
 def without_a_server(spec: Spec, text: str) -> Tensor:
-    return draw(Known(spec), spec, setting(text, spec), classes_of(spec), seed=3, batch_size=8)
+    return draw(Known(spec), spec, Setting.parse(text, spec.defaults), classes_of(spec), seed=3, batch_size=8)
 
 
 CASES = [
@@ -117,7 +117,7 @@ CASES = [
 
 @pytest.mark.parametrize(("spec", "text"), CASES, ids=lambda value: getattr(value, "family", value))
 def test_a_client_and_a_program_draw_the_same_pixels(spec: Spec, text: str) -> None:
-    ours, theirs = without_a_server(spec, text), by_a_client(spec, fields(text, spec.family))
+    ours, theirs = without_a_server(spec, text), by_a_client(spec, request_fields(text, spec.defaults))
     assert torch.equal(ours, theirs)
     assert ours.float().std() > 0  # something was drawn
 
@@ -136,8 +136,8 @@ SERVED = [
 
 @pytest.mark.parametrize("spec", SERVED)
 def test_what_is_left_open_is_what_the_model_is_served_with(spec: Spec) -> None:
-    default = served(asdict(spec))
-    assert setting(default, spec) == filled(spec)
+    default = Setting.of(spec.defaults).text(spec.defaults)
+    assert Setting.parse(default, spec.defaults) == Setting.of(spec.defaults)
     assert torch.equal(without_a_server(spec, default), by_a_client(spec, {}))
 
 
@@ -146,27 +146,27 @@ def test_what_is_left_open_is_what_the_model_is_served_with(spec: Spec) -> None:
     [(spec, "ddim:6") for spec in SERVED[:-1]] + [(spec, "langevin:6") for spec in SERVED[4:]],
 )
 def test_a_sampler_alone_leaves_the_rest_open(spec: Spec, text: str) -> None:
-    assert torch.equal(without_a_server(spec, text), by_a_client(spec, fields(text, spec.family)))
+    assert torch.equal(without_a_server(spec, text), by_a_client(spec, request_fields(text, spec.defaults)))
 
 
 @pytest.mark.parametrize(("spec", "text"), CASES, ids=lambda value: getattr(value, "family", value))
 def test_the_first_look_is_at_the_noise_that_the_sampler_is_told(spec: Spec, text: str) -> None:
     """The oracle: the stream's own numbers, times the level of the query."""
-    first: Query = next(sampler_of(spec, fields(text, spec.family)))
+    first: Query = next(sampler_of(spec, request_fields(text, spec.defaults)))
     x, sigma, _ = (part[:8] for part in first)  # guidance asks twice
     eps = Streams(3, range(8))(torch.empty(8, *spec.shape))
     if spec is ONE_LEVEL:
         assert torch.allclose(x, 2 * torch.special.ndtr(eps) - 1)
     else:
         assert torch.allclose(x, sigma.view(-1, 1, 1, 1) * eps)
-        assert sigma[0].item() == pytest.approx(setting(text, spec).sigmas[0].item())
+        assert sigma[0].item() == pytest.approx(Setting.parse(text, spec.defaults).sigmas[0].item())
 
 
 @pytest.mark.parametrize("schedule", ["karras", "linear", "cosine", "offset_cosine"])
 @pytest.mark.parametrize("sigma", [0.5, 7.0, 25.0])
 def test_a_picture_is_restored_from_the_noise_it_is_said_to_have(schedule: str, sigma: float) -> None:
     start = torch.full((8, 1, 4, 4), 0.3)
-    how = filled(ENERGY, sampler="ddim", steps=5, schedule=schedule, sigma_max=sigma)
+    how = Setting.of(ENERGY.defaults, sampler="ddim", steps=5, schedule=schedule, sigma_max=sigma)
     noise = Streams(0, range(8))
     first = next(how.build(noise, start, classes_of(ENERGY), energy=True, start=start))
     assert torch.equal(first.x, start)
@@ -188,7 +188,7 @@ def test_refining_walks_at_one_level_whatever_levels_are_tuned(steps: int) -> No
 
 
 def test_a_walk_from_level_to_level_cannot_keep_pixels() -> None:
-    how, x = filled(ENERGY, sampler="langevin"), torch.zeros(1, 1, 4, 4)
+    how, x = Setting.of(ENERGY.defaults, sampler="langevin"), torch.zeros(1, 1, 4, 4)
     keep = torch.ones(1, 4, 4, dtype=torch.bool)
     with pytest.raises(ValueError, match="cannot keep"):
         how.build(Streams(0, [0]), x, torch.zeros(1).long(), energy=True, start=x, keep=keep)
@@ -216,7 +216,7 @@ def test_a_walk_from_level_to_level_cannot_keep_pixels() -> None:
 )
 def test_what_does_not_fit_is_named(spec: Spec, given: dict[str, Any], field: str) -> None:
     with pytest.raises(BadSetting) as refused:
-        filled(spec, **given)
+        Setting.of(spec.defaults, **given)
     assert refused.value.field == field
 
 
@@ -257,7 +257,7 @@ def test_a_client_is_told_the_same() -> None:
 
 def test_the_cost_is_known_before() -> None:
     for spec, text in CASES:
-        how, asked = setting(text, spec), 0
+        how, asked = Setting.parse(text, spec.defaults), 0
         model = Known(spec)
 
         def counting(x: Tensor, sigma: Tensor, y: Tensor, model: nn.Module = model) -> Any:
@@ -273,5 +273,5 @@ def test_the_cost_is_known_before() -> None:
             energy=spec.family == "energy",
             no_class=spec.no_class,
         )
-        run(sampler, counting)
+        sample(sampler, counting)
         assert asked == 2 * how.nfe, text

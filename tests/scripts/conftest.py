@@ -9,7 +9,9 @@ import pytest
 import torch
 from real_server import ROOT
 
-from genserve.runs import directory as run
+from genserve.files import write_json
+from genserve.models.config import ModelConfig
+from genserve.runs.directory import FORMAT, write_weights
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +40,7 @@ def energy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def untrained(family: str, directory: Path) -> Path:
     """Return the run directory of a model of the 8 x 8 digits that knows nothing."""
     directory.mkdir()
-    model = run.ModelConfig(
+    model = ModelConfig(
         family=family,
         energy="residual" if family == "energy" else "",
         shape=(1, 8, 8),
@@ -50,6 +52,6 @@ def untrained(family: str, directory: Path) -> Path:
         net={"patch": 1, "channels": [16, 16], "attention": []},
     )
     torch.manual_seed(0)
-    run.write_json(directory / "config.json", {"format": run.FORMAT, "model": asdict(model)})
-    run.write_weights(directory / "weights.safetensors", model.build().state_dict())
+    write_json(directory / "config.json", {"format": FORMAT, "model": asdict(model)})
+    write_weights(directory / "weights.safetensors", model.build().state_dict())
     return directory

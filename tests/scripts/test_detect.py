@@ -10,9 +10,11 @@ import torch
 from program import imported
 from real_server import ROOT
 
-from genserve.data import pictures as data
-from genserve.data.pictures import DataConfig
-from genserve.runs import directory as run
+from genserve.data.pictures import DataConfig, load_images
+from genserve.files import write_json
+from genserve.images import normalise
+from genserve.models.config import ModelConfig
+from genserve.runs.directory import FORMAT, write_weights
 
 PROGRAM = imported("scripts/detect.py")
 STEPS = imported("scripts/bench_step.py")
@@ -23,7 +25,7 @@ def energy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plain energy of scikit-learn's digits that is the mean of the pixels, through three linear layers."""
     directory = tmp_path_factory.mktemp("runs") / "brightness"
     directory.mkdir()
-    model = run.ModelConfig(
+    model = ModelConfig(
         family="energy", energy="plain", shape=(1, 8, 8), classes=(), mean=0.0, std=1.0,
         sigma_min=1.0, sigma_max=1.0, net={"channels": [4]},
     )  # fmt: skip
@@ -35,8 +37,8 @@ def energy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.nn.init.constant_(p, 0.0 if name.endswith("bias") else 0.1)
     chains = {"step_size": 1.0, "noise_std": 0.1, "gradient_max": 1.0, "final_steps": 5}
     learnt = {"data": asdict(DataConfig(name="digits")), "langevin": chains}
-    run.write_json(directory / "config.json", {"format": run.FORMAT, "model": asdict(model), "train": learnt})
-    run.write_weights(directory / "weights.safetensors", network.state_dict())
+    write_json(directory / "config.json", {"format": FORMAT, "model": asdict(model), "train": learnt})
+    write_weights(directory / "weights.safetensors", network.state_dict())
     return directory
 
 
@@ -60,7 +62,7 @@ def test_sets_are_ordered_by_their_energies(energy: Path, tmp_path: Path, capsys
 
 
 def test_the_unfamiliar_is_what_its_name_says():
-    x = data.normalise(data.load(DataConfig(name="digits"), "test").x[:50])
+    x = normalise(load_images(DataConfig(name="digits"), "test").x[:50])
     sets = PROGRAM.unfamiliar(x, torch.Generator().manual_seed(0))
     assert all(other.shape == x.shape and other.abs().max() <= 1 for other in sets.values())
     assert torch.equal(sets["inverted"], -x)

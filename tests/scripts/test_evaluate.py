@@ -21,11 +21,11 @@ from loading import new
 from PIL import Image
 from program import imported
 
-from genserve.data import pictures as data
-from genserve.data.pictures import DataConfig
+from genserve.data.pictures import DataConfig, load_images
+from genserve.files import write_json
 from genserve.measure import metrics
-from genserve.models.classifier import features_of, load_classifier, read_stats
-from genserve.runs import directory as run
+from genserve.measure.features import features_of, read_stats
+from genserve.runs.directory import load_classifier, read_config, read_metrics
 from genserve.runs.export import export
 
 ROOT = Path(__file__).parents[2]
@@ -63,14 +63,14 @@ def table(output: str) -> list[dict[str, str]]:
 def test_held_out_digits_are_measured_as_what_they_are(
     classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    x = data.load(DataConfig(name="digits"), "test").x
+    x = load_images(DataConfig(name="digits"), "test").x
     np.save("held.npy", x.permute(0, 2, 3, 1).numpy())
     rows = evaluate("--classifier", classifier, "--images", "held.npy", "--output", "here/e.json")
     floor, _, given = rows
     for key in ("n", "frechet_distance", "precision", "density", "recall", "coverage", "copy_distance"):
         assert floor[key] == pytest.approx(given[key])
     assert floor["class"] > 0.85  # trained for seconds
-    assert floor["class"] == run.read_metrics(classifier)[-1]["test_accuracy"]
+    assert floor["class"] == read_metrics(classifier)[-1]["test_accuracy"]
     for shown, row in zip(table(capsys.readouterr().out), rows, strict=True):
         assert shown["name"] == row["name"]
         assert int(shown["n"]) == row["n"]
@@ -157,7 +157,7 @@ def test_a_run_remembers_its_evaluations_unless_told_not_to(classifier: Path, di
 def test_statistics_written_of_images_are_what_other_images_are_compared_against(classifier: Path) -> None:
     """Against a file of its own a set has distance 0; against one of others, their distance."""
     for split in ("train", "test"):
-        x = data.load(DataConfig(name="digits"), split).x[:200]
+        x = load_images(DataConfig(name="digits"), split).x[:200]
         np.save(f"{split}.npy", x.permute(0, 2, 3, 1).numpy())
     common = ["--classifier", classifier, "--images", "test.npy"]
     evaluate(*common, "--write-stats", "of/test.npz")
@@ -166,7 +166,7 @@ def test_statistics_written_of_images_are_what_other_images_are_compared_against
     *_, row = evaluate("--classifier", classifier, "--images", "train.npy", "--against", "of/test.npz")
     network = load_classifier(classifier)
     features = [
-        features_of(network, data.load(DataConfig(name="digits"), s).x[:200]) for s in ("train", "test")
+        features_of(network, load_images(DataConfig(name="digits"), s).x[:200]) for s in ("train", "test")
     ]
     assert row["against"] == pytest.approx(metrics.frechet_distance(*features))
 
@@ -175,7 +175,7 @@ def test_the_classifier_is_found_by_what_the_run_draws(classifier: Path, diffusi
     shutil.copytree(classifier, "weights/classifier-digits")
     common = ["--n", "6", "--settings", "heun:2"]
     assert evaluated("--run", diffusion, *common)["classifier"] == "weights/classifier-digits"
-    x = data.load(DataConfig(name="digits"), "test").x
+    x = load_images(DataConfig(name="digits"), "test").x
     np.save("held.npy", x.permute(0, 2, 3, 1).numpy())
     assert evaluated("--images", "held.npy")["classifier"] == "weights/classifier-digits"
     np.save("wide.npy", np.zeros((9, 8, 9, 1), np.uint8))
@@ -190,9 +190,9 @@ def test_a_judge_gives_its_own_distance_in_multiples_of_that_of_held_out_images(
 ) -> None:
     """A judge with the classifier's own weights, so that its distances are known."""
     judge = shutil.copytree(classifier, tmp_path / "weights/judge-digits")
-    config = run.read_config(judge)
+    config = read_config(judge)
     config["model"]["judge"] = True
-    run.write_json(judge / "config.json", config)
+    write_json(judge / "config.json", config)
     common = ["--run", diffusion, "--classifier", classifier, "--n", "30", "--settings", "heun:2"]
     once = evaluated(*common)
     *_, fair, row = once["rows"]
@@ -274,7 +274,7 @@ def test_without_the_data_the_shipped_moments_give_the_distance(capsys: pytest.C
     said = capsys.readouterr().out
     assert "mnist is not below nowhere (--data)" in said
     assert "weights-inception-2015-12-05-6726825d.pth" in said
-    x = data.load(DataConfig(name="folder", root="drawn"), "train").x
+    x = load_images(DataConfig(name="folder", root="drawn"), "train").x
     moments = metrics.moments(features_of(load_classifier(shipped), x))
     expected = metrics.frechet_between(moments, read_stats(shipped).train)
     assert row["frechet_distance"] == pytest.approx(expected)

@@ -1,7 +1,7 @@
 """Figures of runs that know nothing: of the right size, the same again, and of what `draw` draws."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,18 @@ from PIL import Image
 from program import imported
 
 from genserve import images
-from genserve.drawing.local import draw, fair_classes, setting
+from genserve.drawing.local import draw, fair_classes
+from genserve.files import write_json
 from genserve.measure import curve, metrics
+from genserve.measure.features import features_of, read_stats
 from genserve.measure.reference import Reference
-from genserve.models.classifier import features_of, load_classifier, read_stats
-from genserve.runs import directory as run
-from genserve.runs.export import spec_of
+from genserve.models.config import ModelConfig
+from genserve.runs.defaults import spec_of
+from genserve.runs.directory import FORMAT, load_classifier, load_model, model_config, write_weights
 from genserve.sampling.noise import Streams
+from genserve.sampling.schedules import Tuned
+from genserve.sampling.settings import Defaults, Setting
+from genserve.sampling.solvers import SAMPLERS
 
 PROGRAM = imported("scripts/figures.py")
 SCALE, TOP = 14, 40  # of 8 x 8 pixels; of the captions
@@ -33,16 +38,16 @@ def made(family: str, energy: str = "") -> Any:
         found = tmp_path_factory.mktemp("runs") / (energy or family)
         found.mkdir()
         plain = energy == "plain"
-        model = run.ModelConfig(
+        model = ModelConfig(
             family=family, energy=energy, shape=(1, 8, 8), classes=() if plain else tuple("0123456789"),
             mean=-0.4, std=0.7, sigma_min=1.0 if plain else 0.002, sigma_max=1.0 if plain else 40.0,
             net={"channels": [4]} if plain else {"patch": 1, "channels": [8], "attention": []},
         )  # fmt: skip
         torch.manual_seed(0)
         learnt = {"langevin": {"step_size": 1.0, "noise_std": 0.1, "gradient_max": 1.0, "final_steps": 9}}
-        config = {"format": run.FORMAT, "model": asdict(model), "train": learnt}
-        run.write_json(found / "config.json", config)
-        run.write_weights(found / "weights.safetensors", model.build().state_dict())
+        config = {"format": FORMAT, "model": asdict(model), "train": learnt}
+        write_json(found / "config.json", config)
+        write_weights(found / "weights.safetensors", model.build().state_dict())
         return found
 
     return directory
@@ -71,9 +76,9 @@ def test_denoising_goes_from_noise_to_the_picture_that_draw_draws(diffusion: Pat
     assert once == again != other
     sheet = read(tmp_path / "a/diffusion-denoising.png")
     assert sheet.shape == (TOP + 8 * STEP - images.GAP * SCALE, 8 * STEP - images.GAP * SCALE)
-    model = run.model_config(diffusion)
-    how, y = setting("heun:20", spec_of(diffusion)), torch.full((8,), 7)
-    expected = draw(run.load_model(diffusion), model, how, y, seed=3)
+    model = model_config(diffusion)
+    how, y = Setting.parse("heun:20", spec_of(diffusion).defaults), torch.full((8,), 7)
+    expected = draw(load_model(diffusion), model, how, y, seed=3)
     noise = 40 * Streams(3, range(8))(torch.empty(8, 1, 8, 8)) / (1 + 40**2) ** 0.5
     for column, x in ((0, images.to_pixels(noise)[..., 0]), (7, expected[:, 0].numpy())):
         for row in range(8):
@@ -90,9 +95,10 @@ def test_the_animation_ends_with_the_picture_and_loops(diffusion: Path, tmp_path
         film.seek(8)
         assert film.info["duration"] == 3000
         last = np.asarray(film.convert("L"))
-    model = run.model_config(diffusion)
+    model = model_config(diffusion)
     y = torch.arange(64) % 10
-    expected = draw(run.load_model(diffusion), model, setting("ddim:80:eta=1", spec_of(diffusion)), y)
+    setting = Setting.parse("ddim:80:eta=1", spec_of(diffusion).defaults)
+    expected = draw(load_model(diffusion), model, setting, y)
     grid = images.enlarge(images.grid(expected.permute(0, 2, 3, 1).numpy(), 8), 7)
     assert (last == grid[..., 0]).all()
 
@@ -113,18 +119,16 @@ def test_all_is_what_a_run_can_show(residual: Path, plain: Path, tmp_path: Path)
 
 
 def test_quality_compares_what_a_run_is_served_with() -> None:
-    found = {"sampler": "dpmpp_2m", "eta": 0.7, "sigmas": [40.0, 3.0]}
-    guided = curve.lines({"sampler": "ddim", "steps": 9, "guidance": 3.0, "tuned": [found]}, [4, 9])
+    usual = Defaults(samplers=SAMPLERS, sampler="ddim", steps=9, sigma_min=0.002, sigma_max=80.0)
+    tuned = Tuned(sampler="dpmpp_2m", eta=0.7, sigmas=(40.0, 3.0))
+    guided = curve.lines(replace(usual, guided=True, guidance=3.0, tuned=(tuned,)), [4, 9])
     assert guided["Heun"] == ["heun:3:guidance=3", "heun:5:guidance=3"]  # 5 and 9 evaluations
     assert guided["DPM++, eta 0.7"] == ["dpmpp_2m:4:eta=0.7:guidance=3", "dpmpp_2m:9:eta=0.7:guidance=3"]
     assert guided["tuned"] == ["dpmpp_2m:2:schedule=tuned:eta=0.7:guidance=3"]
-    distilled = {
-        "sampler": "consistency",
-        "steps": 2,
-        "tuned": [found | {"sampler": "consistency", "eta": 0.0}],
-    }
+    few = replace(tuned, sampler="consistency", eta=0.0)
+    distilled = replace(usual, sampler="consistency", steps=2, tuned=(few,))
     assert curve.lines(distilled, [4]) == {"tuned": ["consistency:2:schedule=tuned"]}
-    assert "tuned" not in curve.lines({}, [4])
+    assert "tuned" not in curve.lines(usual, [4])
 
 
 def test_quality_is_the_distance_that_an_evaluation_measures(
@@ -140,7 +144,7 @@ def test_quality_is_the_distance_that_an_evaluation_measures(
     stats, network = read_stats(classifier), load_classifier(classifier)
     held_out, spec = Reference(classifier, None, torch.device("cpu")).held_out(60), spec_of(diffusion)
     y = fair_classes(60, stats.class_counts)
-    drawn = draw(run.load_model(diffusion), run.model_config(diffusion), setting("ddim:3", spec), y)
+    drawn = draw(load_model(diffusion), model_config(diffusion), Setting.parse("ddim:3", spec.defaults), y)
     for name, x in (("held-out images", held_out["held-out, in fair shares"][0]), ("ddim:3", drawn)):
         expected = metrics.frechet_between(metrics.moments(features_of(network, x)), stats.train)
         assert rows[name]["frechet_distance"] == pytest.approx(expected, rel=1e-3), name

@@ -19,7 +19,9 @@ from PIL import Image
 from program import background, imported
 from real_server import ROOT
 
-from genserve.runs import directory as run
+from genserve.files import write_json
+from genserve.models.config import ModelConfig
+from genserve.runs.directory import FORMAT, read_weights, write_weights
 
 PROGRAM = imported("scripts/generate.py")
 
@@ -29,13 +31,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose model of 8 x 8 pictures with three classes knows nothing."""
     directory = tmp_path_factory.mktemp("runs") / "tiny"
     directory.mkdir()
-    model = run.ModelConfig(
+    model = ModelConfig(
         family="diffusion", shape=(1, 8, 8), classes=("a", "b", "c"), mean=0.0, std=0.5,
         sigma_min=0.01, sigma_max=20.0, net={"patch": 1, "channels": [16, 16], "attention": []},
     )  # fmt: skip
     torch.manual_seed(0)
-    run.write_json(directory / "config.json", {"format": run.FORMAT, "model": asdict(model)})
-    run.write_weights(directory / "weights.safetensors", model.build().state_dict())
+    write_json(directory / "config.json", {"format": FORMAT, "model": asdict(model)})
+    write_weights(directory / "weights.safetensors", model.build().state_dict())
     return directory
 
 
@@ -127,8 +129,8 @@ def test_a_complete_folder_is_another_model_s_too(tiny: Path, tmp_path: Path):
     assert generate(tmp_path / "out", "--run", tiny, *flags) == before
     other = tmp_path / tiny.name
     shutil.copytree(tiny, other)
-    weights = run.read_weights(other / "weights.safetensors")
-    run.write_weights(other / "weights.safetensors", {name: value + 1e-3 for name, value in weights.items()})
+    weights = read_weights(other / "weights.safetensors")
+    write_weights(other / "weights.safetensors", {name: value + 1e-3 for name, value in weights.items()})
     with pytest.raises(ValueError, match=r"drawn otherwise \(weights was "):
         generate(tmp_path / "out", "--run", other, *flags)
     assert files(tmp_path / "out") == before

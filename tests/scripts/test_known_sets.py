@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from real_server import ROOT
 from torch import Tensor
 
-from genserve.data import pictures as data
-from genserve.data.pictures import DataConfig, ImageSet
+from genserve.data.pictures import DataConfig, ImageSet, load_images
+from genserve.measure.features import features_of
 from genserve.measure.reference import Space
-from genserve.models.classifier import features_of, load_classifier
+from genserve.runs.directory import load_classifier
 
 # How many times further than held-out images the same images are with noise of std 10 of 255. The classifier
 # nearly forgives it, having been trained on warped images; a digit of 8 x 8 pixels has 17 gray levels.
@@ -22,7 +22,7 @@ FAINT = {"classifier-mnist": 1.01, "judge-mnist": 1.7, "digits": 0.0}
 def split(name: str, which: str) -> ImageSet:
     """Return scikit-learn's digits, or the sample of MNIST that lies beside the tests."""
     if name == "digits":
-        return data.load(DataConfig(name="digits"), which)
+        return load_images(DataConfig(name="digits"), which)
     sample = np.load(ROOT / "tests/mnist/sample.npz")
     x, y = (torch.from_numpy(sample[f"{which}_{part}"]) for part in "xy")
     return ImageSet(x.unsqueeze(1), y.long(), tuple("0123456789"))

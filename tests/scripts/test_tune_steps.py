@@ -12,8 +12,9 @@ import pytest
 from real_server import ROOT
 
 from genserve.drawing.local import served
-from genserve.runs import directory as run
-from genserve.runs.export import export, serving_of
+from genserve.files import write_json
+from genserve.runs.defaults import serving_of
+from genserve.runs.export import export
 from genserve.sampling.schedules import Tuned
 
 tune = program.imported("scripts/tune_steps")
@@ -23,7 +24,7 @@ RUN = ROOT / "weights/diffusion-mnist"
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     shutil.copytree(RUN, tmp_path / "mine")
-    run.write_json(tmp_path / "mine/serving.json", {"sampler": "ddim", "eta": 1.0, "steps": 9})
+    write_json(tmp_path / "mine/serving.json", {"sampler": "ddim", "eta": 1.0, "steps": 9})
     return tmp_path / "mine"
 
 
@@ -76,7 +77,7 @@ def test_what_is_found_is_served(copied: Path, tmp_path: Path, capsys: pytest.Ca
     """Nearer to the ODE's picture than the usual levels, beside what was found before, in the archive."""
     earlier = {"sampler": "heun", "eta": 0.0, "sigmas": [9.0]}
     serving = json.loads((copied / "serving.json").read_text())
-    run.write_json(copied / "serving.json", serving | {"tuned": [earlier], "steps": 3})
+    write_json(copied / "serving.json", serving | {"tuned": [earlier], "steps": 3})
     config = tune.TuneConfig(
         run=copied, steps=(3,), n=6, budget=14, reference_steps=20, precision="fp32", threads=1
     )

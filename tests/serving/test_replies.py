@@ -2,8 +2,9 @@
 
 import torch
 
-from genserve.sampling.samplers import Query, heun, run, watched
+from genserve.sampling.samplers import Query, heun, sample
 from genserve.sampling.schedules import karras
+from genserve.sampling.wrappers import watched
 from genserve.serving.replies import Film
 
 
@@ -30,7 +31,7 @@ def test_a_film_of_guesses_leaves_the_last_one_out() -> None:
     for preview, steps in (("x_0", [1, 2, 3, 4]), ("x_t", [1, 2, 3, 4, 5])):
         film = Film(levels=5, keep=50, preview=preview, cost=2)
         x_t = torch.ones(1, 1, 2, 2)
-        run(watched(heun(x_t, karras(5), torch.tensor([0])), film.see), lambda x, sigma, y: 0 * x)
+        sample(watched(heun(x_t, karras(5), torch.tensor([0])), film.see), lambda x, sigma, y: 0 * x)
         assert [frame.step for frame in film.frames] == steps
         assert film.frames[1].nfe == 2 * 3  # two looks at the second level, each evaluated twice
 

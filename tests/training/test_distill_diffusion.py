@@ -12,13 +12,11 @@ import torch
 
 from genserve.drawing.local import fair_classes
 from genserve.images import to_pixels
+from genserve.measure.features import features_of, read_stats
 from genserve.measure.metrics import frechet_between, moments
-from genserve.models.classifier import features_of, load_classifier, read_stats
-from genserve.runs import directory as run
-from genserve.runs.directory import model_config
+from genserve.runs.directory import load_classifier, load_denoiser, model_config, read_metrics, read_weights
 from genserve.sampling.noise import Streams
-from genserve.sampling.samplers import heun, level
-from genserve.sampling.samplers import run as sample
+from genserve.sampling.samplers import heun, level, sample
 from genserve.sampling.schedules import karras
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +75,7 @@ def test_two_ranks_draw_the_curve_of_one(runs: Path) -> None:
 
 def test_one_evaluation_answers_with_the_end_of_the_path(runs: Path) -> None:
     """The teacher answers pure noise with the mean of a class; the student with where its ODE would lead."""
-    teacher, student = (run.load_denoiser(runs / "runs" / name) for name in ("teacher", "unbroken"))
+    teacher, student = (load_denoiser(runs / "runs" / name) for name in ("teacher", "unbroken"))
     model = model_config(runs / "runs/unbroken")
     assert model == model_config(runs / "runs/teacher")
     y = torch.arange(100) % 10
@@ -93,7 +91,7 @@ def test_one_evaluation_answers_with_the_end_of_the_path(runs: Path) -> None:
 
 def drawn_distance(directory: Path, chooser: Path) -> float:
     """Return the Frechet distance of 1,000 images in two evaluations, at the levels 20 and 1."""
-    denoiser, stats = run.load_denoiser(directory), read_stats(chooser)
+    denoiser, stats = load_denoiser(directory), read_stats(chooser)
     y, noise = fair_classes(1000, stats.class_counts), Streams(0, range(1000))
     x = torch.zeros(1000, *model_config(directory).shape)
     with torch.no_grad():
@@ -123,7 +121,7 @@ def test_the_weights_that_drew_best_are_kept(runs: Path, tmp_path: Path) -> None
         "probe_every": 20,
     }
     program.finish(start(tmp_path, "measured", **wild, **more))
-    measured = [r for r in run.read_metrics(tmp_path / "runs/measured") if "frechet_distance" in r]
+    measured = [r for r in read_metrics(tmp_path / "runs/measured") if "frechet_distance" in r]
     assert [r["step"] for r in measured] == [20, 40, 60, 80, 92]
     left = {path.name for path in (tmp_path / "runs/measured").iterdir()}
     assert left == {"config.json", "weights.safetensors", "state.pt", "metrics.jsonl", "samples.png"}
@@ -133,7 +131,7 @@ def test_the_weights_that_drew_best_are_kept(runs: Path, tmp_path: Path) -> None
     kept = drawn_distance(tmp_path / "runs/measured", tmp_path / "runs/chooser")
     assert kept == pytest.approx(best, abs=1e-3)
     assert best < measured[-1]["frechet_distance"] - 0.01  # the last weights are others
-    weights = run.read_weights(tmp_path / "runs/measured/weights.safetensors")
+    weights = read_weights(tmp_path / "runs/measured/weights.safetensors")
     assert weights.keys() == state["kept"].keys()
     assert all(value.equal(state["kept"][name]) for name, value in weights.items())
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from genserve.cli import configure
 from genserve.data.pictures import DataConfig
-from genserve.learning import ranks as train
 from genserve.learning.checkpoint import held
-from genserve.models.classifier import load_classifier
-from genserve.runs import directory as run
+from genserve.learning.ranks import plain_errors
+from genserve.runs.directory import load_classifier, read_config, read_state, read_weights, write_weights
 
 ROOT = Path(__file__).parents[2]
 NET = {"patch": 1, "channels": (8, 16), "attention": (), "heads": 1, "blocks": 1}
@@ -121,7 +121,7 @@ def test_a_finished_run_is_not_rewritten_from_other_data(
         fit(name, tmp_path, pictures, epochs=2)
     assert "\n" not in str(refusal.value)
     assert state_of(directory) == before
-    run.read_config(directory)
+    read_config(directory)
 
 
 @pytest.mark.parametrize("name", ["train_diffusion", "train_energy", "train_classifier"])
@@ -132,7 +132,7 @@ def test_data_may_lie_elsewhere(name: str, pictures: Path, tmp_path: Path):
     pictures.rename(tmp_path / "moved")
     fit(name, tmp_path, tmp_path / "moved")
     assert (directory / "weights.safetensors").read_bytes() == weights
-    assert run.read_config(directory)["train"]["data"]["root"] == str(tmp_path / "moved")
+    assert read_config(directory)["train"]["data"]["root"] == str(tmp_path / "moved")
 
 
 def test_a_classifiers_held_out_images_are_part_of_the_run(pictures: Path, tmp_path: Path):
@@ -146,9 +146,9 @@ def test_a_classifiers_held_out_images_are_part_of_the_run(pictures: Path, tmp_p
 
 def rewritten(directory: Path, file: str = "weights.safetensors") -> None:
     """Change the first number of a file of tensors a little."""
-    tensors = run.read_weights(directory / file)
+    tensors = read_weights(directory / file)
     name = next(name for name, value in tensors.items() if value.is_floating_point())
-    run.write_weights(directory / file, tensors | {name: tensors[name] + 0.001})
+    write_weights(directory / file, tensors | {name: tensors[name] + 0.001})
 
 
 def test_what_else_a_run_depends_on_may_move_but_not_change(pictures: Path, tmp_path: Path):
@@ -184,8 +184,8 @@ def test_every_program_can_start_from_the_weights_of_its_kind(pictures: Path, tm
         more = {"teacher": str(teacher)} if name == "distill_diffusion" else {}
         start = fit(name, tmp_path, pictures, **more)
         new = fit(name, tmp_path / "new", pictures, start_from=str(start), **still, **more)
-        old = run.read_weights(start / "weights.safetensors")
-        for key, value in run.read_weights(new / "weights.safetensors").items():
+        old = read_weights(start / "weights.safetensors")
+        for key, value in read_weights(new / "weights.safetensors").items():
             torch.testing.assert_close(value, old[key], rtol=0, atol=1e-6)
         other = str(judge if name != "train_classifier" else teacher)
         with pytest.raises(ValueError, match=r"^start_from .* has family "):
@@ -216,7 +216,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_when_there_is_room(
         words = [f"--name={name}", f"--output={output}", "--data.name=folder", f"--data.root={pictures}"]
         words += ["--net.patch=1", "--net.channels=[8]", "--batch-size=4", "--epochs=3", "--device=cpu"]
         words += ["--precision=fp32", *(more if name == "train_diffusion" else [])]
-        train.configure(program, kind, "A program.", words)
+        configure(program, kind, "A program.", words)
 
     commanded(tmp_path / "unhindered")
     output = tmp_path / "hindered"
@@ -240,7 +240,7 @@ def test_a_second_program_in_a_directory_ends_without_a_trace(name: str, picture
 
 def test_a_place_that_cannot_be_written_ends_in_one_line(pictures: Path, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(SystemExit) as stop, train.plain_errors():
+    with pytest.raises(SystemExit) as stop, plain_errors():
         fit("train_diffusion", tmp_path / "file", pictures)
     assert stop.value.code == f"error: {tmp_path / 'file/train_diffusion'}: Not a directory"
 
@@ -284,7 +284,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_step(
     monkeypatch.setitem(PROGRAMS["train_diffusion"]["fit"].__globals__, "sample_grid", fails)
     with pytest.raises(ValueError, match="NaN"):
         fit("train_diffusion", tmp_path / "runs", pictures)
-    assert run.read_state(tmp_path / "runs/train_diffusion/state.pt")["step"] == 2
+    assert read_state(tmp_path / "runs/train_diffusion/state.pt")["step"] == 2
 
 
 def test_pictures_of_one_gray_are_nothing_to_learn_from(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from genserve.data import pictures as data
-from genserve.data.pictures import DataConfig
+from genserve.data.batches import batch_indices
+from genserve.data.pictures import DataConfig, load_images
+from genserve.images import normalise
 from genserve.learning.checkpoint import Checkpoint
-from genserve.models.classifier import Classifier, load_classifier
+from genserve.models.classifier import Classifier
+from genserve.runs.directory import load_classifier
 
 PROGRAM = runpy.run_path(str(Path(__file__).parents[2] / "training/train_classifier.py"))
 
@@ -87,9 +89,9 @@ def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
     classifier = load_classifier(tmp_path / "classifier")
     stem, _, block = classifier.body[:3]
     config = DataConfig(name="digits")
-    digits = data.load(config, "train")
-    picked = torch.cat([data.batch_indices(len(digits), 32, 10, 0, step) for step in range(22, 30)])
-    h = block[1](block[0](F.silu(stem(data.normalise(digits.x[picked])))))
+    digits = load_images(config, "train")
+    picked = torch.cat([batch_indices(len(digits), 32, 10, 0, step) for step in range(22, 30)])
+    h = block[1](block[0](F.silu(stem(normalise(digits.x[picked])))))
     assert block[2].num_batches_tracked == PROGRAM["STATISTICS"] == 8
     torch.testing.assert_close(block[2].running_mean, h.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
 

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genserve.data.pictures import DataConfig, load, normalise
-from genserve.runs import directory as run
-from genserve.sampling.samplers import denoising_loss, training_sigmas
+from genserve.data.pictures import DataConfig, load_images
+from genserve.images import normalise
+from genserve.models.denoiser import denoising_loss, training_sigmas
+from genserve.runs.directory import load_denoiser, model_config, read_metrics
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "training/train_diffusion.py"
@@ -51,7 +52,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL  # and not at its own end
-    assert len(run.read_metrics(directory / "runs/killed")) < 3
+    assert len(read_metrics(directory / "runs/killed")) < 3
     again = start(directory, "killed")
     program.finish(unbroken)
     output = program.finish(again)
@@ -71,8 +72,8 @@ def test_a_killed_run_ends_as_an_unbroken_one(runs: Path):
 
 def test_it_has_learnt_digits_it_never_saw(runs: Path):
     """With F = 0 the loss is 1: its targets have unit variance. No class is better than a wrong one."""
-    denoiser = run.load_denoiser(runs / "runs/unbroken")
-    digits = load(DataConfig(name="digits"), "test")
+    denoiser = load_denoiser(runs / "runs/unbroken")
+    digits = load_images(DataConfig(name="digits"), "test")
     x_0, rng = normalise(digits.x), torch.Generator().manual_seed(0)
     sigma = training_sigmas(torch.rand(len(digits), generator=rng), -1.2, 1.2)
     eps = torch.randn(x_0.shape, generator=rng)
@@ -139,9 +140,9 @@ def test_photographs_in_a_folder_are_learnt_in_the_size_and_channels_asked_for(t
     gray = start(tmp_path, "gray", data=folder | {"size": 16, "channels": 1}, **few)
     for name, process, shape in (("colour", colour, (3, 32, 32)), ("gray", gray, (1, 16, 16))):
         assert program.finish(process).count("passed over 1 hidden (._00.png)") == 1
-        model = run.model_config(tmp_path / "runs" / name)
+        model = model_config(tmp_path / "runs" / name)
         assert (model.shape, model.classes) == (shape, ())
-        records = run.read_metrics(tmp_path / "runs" / name)
+        records = read_metrics(tmp_path / "runs" / name)
         assert records[-1]["loss"] < 0.8  # F = 0 would be at 1
         with Image.open(tmp_path / "runs" / name / "samples.png") as picture:
             assert picture.mode == ("RGB" if name == "colour" else "L")

@@ -12,10 +12,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from genserve.data.pictures import DataConfig, load, normalise
+from genserve.data.pictures import DataConfig, load_images
+from genserve.images import normalise
 from genserve.learning.checkpoint import Checkpoint
-from genserve.runs import directory as run
-from genserve.sampling.langevin import EnergyDenoiser
+from genserve.models.energy import EnergyDenoiser
+from genserve.runs.directory import load_denoiser, load_model, read_metrics
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "training/train_energy.py"
@@ -104,7 +105,7 @@ def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_diagnostics_say_how_data_negatives_and_noise_lie(recipe: str, unbroken: Any):
     directory, _ = unbroken(recipe)
-    *_, last = run.read_metrics(directory)
+    *_, last = read_metrics(directory)
     assert last["gap"] == pytest.approx(last["energy_negatives"] - last["energy_data"], abs=1e-4)
     assert last["energy_noise"] > last["energy_data"]  # it has learnt that much
     assert 0 <= last["acceptance"] <= 1
@@ -118,8 +119,8 @@ def test_score_matching_learns_to_denoise(fit: Any, tmp_path: Path):
     """
     more = {"epochs": 2, "max_batches_per_epoch": None, "lr": 5e-3, "ema_decay": 0.97}
     fit(tmp_path, "score_matching", net=SMALL, checkpoint_every=1000, **more)
-    energy = run.load_model(tmp_path / "energy")
-    pixels, digits = (load(DataConfig(name="digits"), split) for split in ("train", "test"))
+    energy = load_model(tmp_path / "energy")
+    pixels, digits = (load_images(DataConfig(name="digits"), split) for split in ("train", "test"))
     mean, variance = normalise(pixels.x).mean(0), normalise(pixels.x).var(0)
 
     def pixelwise(x_t: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
@@ -139,9 +140,9 @@ def test_score_matching_learns_to_denoise(fit: Any, tmp_path: Path):
 def test_the_energies_of_the_training_images_are_written_down(unbroken: Any):
     directory, _ = unbroken("contrastive")
     found = json.loads((directory / "energies.json").read_text())
-    x = normalise(load(DataConfig(name="digits"), "train").x)
+    x = normalise(load_images(DataConfig(name="digits"), "train").x)
     with torch.no_grad():
-        energies = run.load_model(directory)(x, torch.ones(len(x)), torch.zeros(len(x)).long())
+        energies = load_model(directory)(x, torch.ones(len(x)), torch.zeros(len(x)).long())
     assert found["sigma"] == 1
     assert len(found["quantiles"]) == 1001
     assert found["quantiles"][0] == pytest.approx(energies.min().item(), abs=1e-3)
@@ -194,10 +195,10 @@ def test_a_taught_energy_starts_as_its_teacher(fit: Any, teacher: Path, tmp_path
 
 def test_a_guided_teacher_teaches_its_guided_answers(fit: Any, teacher: Path, tmp_path: Path):
     """The weight of the class in what is learnt, by least squares along D(y) - D(no class): 3, not 1."""
-    digits, rng = load(DataConfig(name="digits"), "test"), torch.Generator().manual_seed(0)
+    digits, rng = load_images(DataConfig(name="digits"), "test"), torch.Generator().manual_seed(0)
     x_0, sigma = normalise(digits.x), torch.full((len(digits),), 3.0)
     x_t, no_class = x_0 + 3 * torch.randn(x_0.shape, generator=rng), torch.full_like(digits.y, 10)
-    denoiser = run.load_denoiser(teacher)
+    denoiser = load_denoiser(teacher)
     without = denoiser(x_t, sigma, no_class)
     of_class = denoiser(x_t, sigma, digits.y) - without
 
@@ -211,7 +212,7 @@ def test_a_guided_teacher_teaches_its_guided_answers(fit: Any, teacher: Path, tm
             "ema_decay": 0.9,
         }
         fit(tmp_path, "score_matching", name=f"w-{guidance:g}", teacher_guidance=guidance, **few)
-        energy = run.load_model(tmp_path / f"w-{guidance:g}")
+        energy = load_model(tmp_path / f"w-{guidance:g}")
         with torch.no_grad():
             answer = EnergyDenoiser(energy)(x_t, sigma, digits.y) - without
         weight = (answer * of_class).sum() / of_class.square().sum()

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from typing_extensions import Self
 
-from genserve.runs.export import Spec
-from genserve.sampling.samplers import TAKE_ETA
+from genserve.runs.contract import Spec
+from genserve.sampling.solvers import TAKE_ETA
 from genserve.serving.fields import BadRequest, Real, field
 from genserve.serving.requests.pictures import PictureRequest, fitting
 
@@ -38,7 +38,7 @@ class DiffusionRequest(PictureRequest):
         usual = spec.guidance if label else 1.0
         filled["guidance"] = usual if self.guidance is None else self.guidance
         given = {name: getattr(self, name) for name in ("sampler", "steps", "schedule", "eta")}
-        setting = fitting(spec, **given, guidance=filled["guidance"])
+        setting = fitting(spec.defaults, **given, guidance=filled["guidance"])
         filled |= {name: getattr(setting, name) for name in ("sampler", "steps", "schedule")}
         filled["eta"] = setting.eta if setting.sampler in TAKE_ETA else None
         request = self._with(filled, setting)

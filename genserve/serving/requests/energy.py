@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from genserve.runs.export import Spec, Walk
-from genserve.sampling.samplers import SAMPLERS, TAKE_ETA
-from genserve.sampling.settings import WALKS, Setting
+from genserve.runs.contract import Spec, Walk
+from genserve.sampling.settings import Defaults, Setting
+from genserve.sampling.solvers import SAMPLERS, TAKE_ETA, WALKS
 from genserve.serving.fields import SAMPLES_MAX, BadRequest, Picture, Pictures, Real, field
 from genserve.serving.requests.pictures import PictureRequest, fitting
 from genserve.serving.uploads import FORMATS, decoded
@@ -126,20 +126,23 @@ class EnergyRequest(PictureRequest):
         walk = _walk(spec)
         names = ("sampler", "steps", "schedule", "eta", "step_size", "noise")
         given = {name: getattr(self, name) for name in names}
+        defaults = spec.defaults
         if task == "sample":
-            return fitting(spec, **given)
-        if task == "refine":  # a walk at one level, downhill unless the model knows only that
+            return fitting(defaults, **given)
+        if task == "refine":  # at one level, downhill unless the model knows only that
             noise = walk.noise_std if walk.plain else 0.0
-            steps = {"step_size": walk.refine_step_size, "noise_std": noise, "plain": True}
-            return fitting(_drawn_by(spec, "langevin", walk.refine_steps, sigma, **steps), **given)
+            refining = _drawn_by(defaults, "langevin", walk.refine_steps)
+            at = walk.read_sigma if sigma is None else sigma
+            refining = replace(refining, samplers=tuple(WALKS), sigma_min=at, sigma_max=at)
+            return fitting(replace(refining, step_size=walk.refine_step_size, noise=noise), **given)
         if walk.plain:
             if self.sampler not in (None, "langevin"):
                 raise BadRequest("sampler", f"{self.sampler} cannot keep what the mask keeps", "langevin")
-            return fitting(spec, **given)
+            return fitting(defaults, **given)
         if self.sampler in WALKS:
             raise BadRequest("sampler", "restore takes other samplers", ", ".join(SAMPLERS))
         usual = spec.sampler if spec.sampler in SAMPLERS else "ddim"
-        restoring = _drawn_by(spec, usual, walk.restore_steps)
+        restoring = _drawn_by(defaults, usual, walk.restore_steps)
         if self.mask is None:
             if self.schedule == "tuned":
                 raise BadRequest("schedule", "tuned levels begin at pure noise", "another one, or a mask")
@@ -216,8 +219,7 @@ def _walk(spec: Spec) -> Walk:
     return spec.walk
 
 
-def _drawn_by(spec: Spec, sampler: str, steps: int, sigma: float | None = None, **walk: Any) -> Spec:
-    """Return a model that is served with this sampler, and at one noise level if one is given."""
-    eta = spec.eta if sampler in TAKE_ETA else 0.0
-    served = replace(spec, sampler=sampler, steps=steps, eta=eta, walk=replace(_walk(spec), **walk))
-    return served if sigma is None else replace(served, sigma_min=sigma, sigma_max=sigma)
+def _drawn_by(defaults: Defaults, sampler: str, steps: int) -> Defaults:
+    """Return the defaults with another sampler and number of steps."""
+    eta = defaults.eta if sampler in TAKE_ETA else 0.0
+    return replace(defaults, sampler=sampler, steps=steps, eta=eta)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from genserve.images import heat
-from genserve.runs.export import Spec
+from genserve.runs.contract import Spec
 from genserve.sampling.langevin import Slope
 from genserve.sampling.noise import Streams
 from genserve.sampling.samplers import Query, Sampler, See, level

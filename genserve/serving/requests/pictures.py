@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from typing_extensions import Self
 
 from genserve.labels import NO_CLASS, class_of, numbered
-from genserve.runs.export import Spec
+from genserve.runs.contract import Spec
 from genserve.sampling.noise import SEED_MAX, drawn_classes
-from genserve.sampling.settings import BadSetting, Setting, filled
+from genserve.sampling.settings import BadSetting, Defaults, Setting
 from genserve.serving.fields import SAMPLES_MAX, BadRequest, Count, Label, Real, Watching, echo, field
 
 # values in one answer; the host takes minutes over a batch of answers of tens of megabytes
@@ -225,14 +225,14 @@ class PictureRequest(BaseModel, ABC):
             raise BadRequest(beside[0], f"means nothing to the task {task}", "no other field")
 
 
-def fitting(spec: Spec, **given: Any) -> Setting:
+def fitting(defaults: Defaults, **given: Any) -> Setting:
     """Return the setting of what a request gives; what is none is what the model is served with.
 
     Raises:
         BadRequest: a field does not fit the model or another field.
     """
     try:
-        return filled(spec, **given)
+        return Setting.of(defaults, **given)
     except BadSetting as error:
         raise BadRequest(error.field, error.message, error.allowed) from error
 

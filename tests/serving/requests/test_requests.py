@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from real_server import ROOT
 
-from genserve.runs.export import Spec
-from genserve.sampling.samplers import SAMPLERS
+from genserve.runs.contract import Spec
 from genserve.sampling.schedules import SCHEDULES, Tuned
+from genserve.sampling.solvers import SAMPLERS, WALKS
 from genserve.serving.fields import BadRequest, allowed, members, parse
 from genserve.serving.requests.diffusion import DiffusionRequest
-from genserve.serving.requests.energy import WALKS, EnergyRequest
+from genserve.serving.requests.energy import EnergyRequest
 from genserve.serving.requests.pictures import WORK_MAX, PictureRequest
 
 DIGITS = Spec(

@@ -1,0 +1,153 @@
+"""model.json: what a server must know of a model."""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import genserve
+from genserve.families import FAMILIES, Family
+from genserve.files import parsing, read_json
+from genserve.sampling.schedules import SCHEDULES, Tuned
+from genserve.sampling.settings import Defaults
+from genserve.sampling.solvers import SAMPLERS, SOLVERS, TAKE_ETA, WALKS
+
+FORMAT = 1  # of model.json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """How an energy is read and walked on: what a request gets that does not say otherwise.
+
+    Step sizes are in units of sigma**2, noise in units of sigma. How many steps it draws in is Spec.steps.
+    """
+
+    plain: bool  # knows no noise levels, and is asked at sigma = 1
+    read_sigma: float  # the level at which pictures are scored, refined and explained
+    restore_sigma: float = 0.5  # how noisy a picture is taken to be
+    restore_steps: int = 25
+    step_size: float = 0.5
+    noise_std: float | None = None  # none is what suits: see `annealed`, and `langevin` at one level
+    gradient_max: float | None = None  # every component of the gradient is clamped to this
+    refine_steps: int = 20
+    refine_step_size: float = 0.1
+    energies: tuple[float, ...] = ()  # of training images at read_sigma: evenly spaced quantiles, rising
+
+    def rank(self, energy: float) -> float | None:
+        """Return the share of training images of a lower energy, 0 to 1; none where it is not known."""
+        return round(bisect_left(self.energies, energy) / len(self.energies), 4) if self.energies else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """model.json: what a server must know of a model, and all it may know.
+
+    `sampler`, `eta`, `schedule`, `steps`, `guidance` are what a request gets that does not say otherwise; for
+    a number of steps that `tuned` has, that comes before sampler, eta and schedule.
+    """
+
+    format: int = FORMAT
+    name: str
+    family: str
+    shape: tuple[int, int, int]  # (C, H, W)
+    classes: tuple[str, ...]  # () for none
+    sigma_min: float
+    sigma_max: float
+    sampler: str = "dpmpp_2m"
+    eta: float = 0.0
+    schedule: str = "karras"
+    steps: int = 18
+    guidance: float = 1.0
+    tuned: tuple[Tuned, ...] = ()  # what the schedule `tuned` stands for
+    walk: Walk | None = None  # of an energy
+    torch: str = ""  # the version that wrote model.pt
+    genserve: str = genserve.__version__
+    weights: str = ""  # digest of weights.safetensors: two models of one name are told apart by it
+    quality: dict[str, Any] = field(default_factory=dict)  # as measured by scripts/evaluate.py
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise ValueError(f"model.json: family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
+        samplers = tuple(SOLVERS) if self.kind.slopes else SAMPLERS
+        for name, value, allowed in (
+            ("sampler", self.sampler, samplers),
+            ("schedule", self.schedule, tuple(name for name in SCHEDULES if name != "tuned")),
+            *(("tuned sampler", tuned.sampler, samplers) for tuned in self.tuned),
+        ):
+            if value not in allowed:
+                raise ValueError(f"model.json: {name} must be one of {', '.join(allowed)}, got {value!r}")
+        steps = [tuned.steps for tuned in self.tuned]
+        if twice := sorted({n for n in steps if steps.count(n) > 1}):
+            raise ValueError(f"model.json: tuned has {twice[0]} steps twice")
+        if self.eta and self.sampler not in TAKE_ETA:
+            raise ValueError(f"model.json: {self.sampler} takes no eta, got {self.eta}")
+
+    @property
+    def no_class(self) -> int:
+        """The y that means "no class"."""
+        return len(self.classes)
+
+    @property
+    def kind(self) -> Family:
+        """The row of its family."""
+        return FAMILIES[self.family]
+
+    @property
+    def defaults(self) -> Defaults:
+        """How it is drawn from if nothing else is asked."""
+        samplers = tuple(SOLVERS) if self.kind.slopes else SAMPLERS
+        own: dict[str, Any] = {}
+        if self.walk is not None:
+            own = {"step_size": self.walk.step_size, "noise": self.walk.noise_std}
+            own |= {"gradient_max": self.walk.gradient_max}
+        return Defaults(
+            samplers=tuple(WALKS) if self.sigma_min == self.sigma_max else samplers,
+            sampler=self.sampler,
+            steps=self.steps,
+            schedule=self.schedule,
+            eta=self.eta,
+            guidance=self.guidance,
+            guided=self.kind.guided and bool(self.classes),
+            tuned=self.tuned,
+            sigma_min=self.sigma_min,
+            sigma_max=self.sigma_max,
+            **own,
+        )
+
+
+def read_spec(path: Path) -> Spec:
+    """Return model.json.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is torn, or of a format or family this version does not know.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path.name} is missing beside the model: build the archive with scripts/build_archives"
+        )
+    value = read_json(path)
+    if value.get("format") != FORMAT:
+        raise ValueError(
+            f"{path.name} has format {value.get('format')!r}; genserve {genserve.__version__} reads {FORMAT}"
+        )
+    with parsing(path, "a contract that this version reads"):
+        return spec_in(value)
+
+
+def spec_in(value: Mapping[str, Any]) -> Spec:
+    """Return the contract in a JSON object.
+
+    Raises:
+        ValueError, TypeError, LookupError, AttributeError: it holds something else.
+    """
+    walk = value.get("walk")
+    walk = Walk(**walk | {"energies": tuple(walk["energies"])}) if walk else None
+    parts: dict[str, Any] = {"shape": tuple(value["shape"]), "classes": tuple(value["classes"]), "walk": walk}
+    return Spec(**dict(value) | parts | {"tuned": tuned_in(value)})
+
+
+def tuned_in(value: Mapping[str, Any]) -> tuple[Tuned, ...]:
+    """Return the tuned noise levels of model.json, serving.json or a server's description."""
+    return tuple(Tuned(**found | {"sigmas": tuple(found["sigmas"])}) for found in value.get("tuned", ()))
