@@ -1,15 +1,18 @@
-"""Write docs/api.md from the requests in genserve: `python scripts/api_docs.py`. A test compares the two."""
+"""Write docs/api.md from the requests in genserve: `genserve api-docs`. A test compares the two."""
 
+from argparse import ArgumentParser
 from pathlib import Path
 
+from genserve.cli import plain_errors
+from genserve.places import PROJECT
 from genserve.serving.fields import BadRequest, allowed, parse
 from genserve.serving.requests.diffusion import DiffusionRequest
 from genserve.serving.requests.energy import EnergyRequest
 from genserve.serving.requests.pictures import PIXELS_MAX, WORK_MAX, PictureRequest
 
-TARGET = Path(__file__).parent.parent / "docs" / "api.md"
+TARGET = Path("docs/api.md")  # of the checkout
 
-HEAD = """<!-- Made by scripts/api_docs.py from genserve/api.py, api_diffusion.py and api_energy.py: edit there. -->
+HEAD = """<!-- Made by `genserve api-docs` from genserve/serving/requests/: edit there. -->
 # The API of a server
 
 Addresses: predictions on port 8080, management on 8081, metrics on 8082, all on loopback; in the container, predictions and
@@ -175,5 +178,8 @@ def page() -> str:
     return tables + TAIL.replace("{example}", example)
 
 
-if __name__ == "__main__":
-    TARGET.write_text(page())
+def run(argv: list[str]) -> None:
+    """Write the page."""
+    ArgumentParser(description=__doc__).parse_args(argv)
+    with plain_errors():
+        (PROJECT / TARGET).write_text(page())

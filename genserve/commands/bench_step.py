@@ -1,9 +1,9 @@
 """What a Langevin step costs against a forward pass, and what makes it cheaper: one core, images/s.
 
-    python scripts/bench_step.py
-    python scripts/bench_step.py --run weights/energy-mnist-pcd --batch-sizes 16 128
+    genserve bench-step
+    genserve bench-step --run weights/energy-mnist-pcd --batch-sizes 16 128
 
-A step is one gradient with respect to the image, of an energy whose parameters want none, and one update with
+A step is one gradient with respect to the image, of an energy whose parameters need none, and one update with
 noise. Each row is timed in turns with the others, so that a slow moment of the machine hits all of them.
 
     forward     the energy alone, frozen TorchScript
@@ -15,7 +15,6 @@ noise. Each row is timed in turns with the others, so that a slow moment of the 
 """
 
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -28,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from genserve.cli import configure
+from genserve.cli import config_of, plain_errors
 from genserve.places import located
 from genserve.precision import PRECISIONS
 from genserve.runs.directory import load_model, model_config
@@ -66,13 +65,14 @@ def gradient_graph(energy: torch.nn.Module, point: tuple[Tensor, Tensor, Tensor]
     traced.recompile()
     with torchscript():
         warnings.filterwarnings("ignore", message=".*type system", category=UserWarning)  # of traced modules
-        return torch.jit.freeze(torch.jit.script(traced.eval()))
+        graph: torch.jit.ScriptModule = torch.jit.freeze(torch.jit.script(traced.eval()))
+        return graph
 
 
-def ways(directory: Path, dtype: torch.dtype, point: tuple[Tensor, Tensor, Tensor]) -> dict[str, Evaluate]:
-    """Return every way of taking a step, by its name in the table."""
+def methods(directory: Path, dtype: torch.dtype, point: tuple[Tensor, Tensor, Tensor]) -> dict[str, Evaluate]:
+    """Return every method of taking a step, by its name in the table."""
     plain = load_model(directory).to(dtype)
-    energy = deepcopy(plain).to(memory_format=torch.channels_last)
+    energy = deepcopy(plain).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     careless = deepcopy(energy).requires_grad_(True)
     weights = list(careless.parameters())
     with torchscript():
@@ -85,8 +85,8 @@ def ways(directory: Path, dtype: torch.dtype, point: tuple[Tensor, Tensor, Tenso
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
             e = careless(x, sigma, y)
-            found = torch.autograd.grad(e.sum(), [x, *weights], allow_unused=True)
-        return Slope(e, found[0])
+            gradients = torch.autograd.grad(e.sum(), [x, *weights], allow_unused=True)
+        return Slope(e, gradients[0])
 
     return {
         "forward": frozen,
@@ -99,17 +99,17 @@ def ways(directory: Path, dtype: torch.dtype, point: tuple[Tensor, Tensor, Tenso
 
 
 @torch.no_grad()
-def rate(way: Evaluate, point: tuple[Tensor, Tensor, Tensor], seconds: float) -> float:
+def rate(method: Evaluate, point: tuple[Tensor, Tensor, Tensor], seconds: float) -> float:
     """Return images/s."""
     began, done = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
-        way(*point)
+        method(*point)
         done += len(point[0])
     return done / (time.perf_counter() - began)
 
 
 def main(config: StepConfig) -> None:
-    """Time every way in every precision and print a table for each."""
+    """Time every method in every precision and print a table for each."""
     torch.set_num_threads(1)
     directory = located(config.run)
     shape = model_config(directory).shape
@@ -117,21 +117,30 @@ def main(config: StepConfig) -> None:
         columns = {}
         for n in config.batch_sizes:
             point = (torch.rand(n, *shape) * 2 - 1, torch.full((n,), 0.5), torch.zeros(n, dtype=torch.long))
-            found = ways(directory, dtype, point)
-            rates: dict[str, list[float]] = {way: [] for way in found}
+            steps = methods(directory, dtype, point)
+            rates: dict[str, list[float]] = {name: [] for name in steps}
             for k in range(config.rounds + 1):  # the first turn warms up
-                for way, step in found.items():
-                    rates[way].append(rate(step, point, config.seconds if k else 0.2))
-            columns[n] = {way: values[1:] for way, values in rates.items()}
+                for method, step in steps.items():
+                    rates[method].append(rate(step, point, config.seconds if k else 0.2))
+            columns[n] = {method: values[1:] for method, values in rates.items()}
         print(f"\n{name:12}" + "".join(f"{f'batch {n}':>26}" for n in columns))
-        for way in next(iter(columns.values())):
+        for method in next(iter(columns.values())):
             cells = []
             for rows in columns.values():
-                pairs = zip(rows["forward"], rows[way], strict=True)
+                pairs = zip(rows["forward"], rows[method], strict=True)
                 ratio = statistics.median(forward / step for forward, step in pairs)
-                cells.append(f"{statistics.median(rows[way]):10.0f}/s {ratio:5.2f} forward")
-            print(f"{way:12}" + "".join(f"{cell:>26}" for cell in cells))
+                cells.append(f"{statistics.median(rows[method]):10.0f}/s {ratio:5.2f} forward")
+            print(f"{method:12}" + "".join(f"{cell:>26}" for cell in cells))
 
 
-if __name__ == "__main__":
-    configure(main, StepConfig, __doc__, sys.argv[1:])
+def command_line(argv: list[str]) -> StepConfig:
+    """Return what the flags ask for; dashes and underscores are alike."""
+    return config_of(
+        StepConfig, __doc__, argv, lists={"batch_sizes": (int, "images per step, a column of the table each")}
+    )
+
+
+def run(argv: list[str]) -> None:
+    """Do what the flags ask for; a mistake ends the program in one line."""
+    with plain_errors():
+        main(command_line(argv))

@@ -1,8 +1,8 @@
 """Measure how well an energy tells the unfamiliar from what it learnt, by the energy alone.
 
-    python scripts/detect.py                                 the shipped energy at the level it is read at
-    python scripts/detect.py --sigmas 0.05 0.1 0.3 0.5 1     which noise level tells best?
-    python scripts/detect.py --run weights/energy-mnist-pcd
+    genserve detect                                 the shipped energy at the level it is read at
+    genserve detect --sigmas 0.05 0.1 0.3 0.5 1     which noise level tells best?
+    genserve detect --run weights/energy-mnist-pcd
 
 For each set of unfamiliar pictures, the AUROC: how often one of them has more energy than a held-out picture
 of what was learnt; 1 is perfect, 0.5 is chance. The sets:
@@ -16,7 +16,6 @@ of what was learnt; 1 is perfect, 0.5 is chance. The sets:
     Fashion-MNIST               clothes, where they are below --data
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,13 +24,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jsonargparse import ArgumentParser
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from genserve.cli import flags, help_formatter, plain_errors
+from genserve.cli import config_of, plain_errors
 from genserve.data.pictures import DataConfig, load_images
 from genserve.files import write_json
 from genserve.images import normalise
@@ -46,8 +44,8 @@ class Detection:
 
     Args:
         run: run directory of an energy.
-        sigmas: noise levels to read it at; none is the one it is served with.
-        n: held-out pictures, and of each unfamiliar set; at most all there are.
+        sigmas: noise levels to read it at; if not given, the one it is served with.
+        n: held-out pictures, and pictures of each unfamiliar set; no more than the set has.
         data: where the data sets are.
         batch_size: pictures read together.
         threads: CPU threads; 0 is torch's own choice.
@@ -103,24 +101,26 @@ def letters(shape: tuple[int, int, int], n: int) -> Tensor:
 
 
 def other_sets(shape: tuple[int, int, int], root: Path, n: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield what is below the root and is something else, as pictures of this shape."""
+    """Yield the other data sets below the root, as pictures of this shape, with their titles."""
     for name, title in (("fashion-mnist", "Fashion-MNIST"), ("cifar10", "CIFAR-10")):
         config = DataConfig(name=name, root=str(root), size=shape[1], channels=shape[0], download=False)
         try:
-            found = load_images(config, "test")
+            images = load_images(config, "test")
         except FileNotFoundError:
             folder = root / "cifar10-jpeg"
             if name != "cifar10" or not folder.is_dir():
                 continue
             folder_config = DataConfig(name="folder", root=str(folder), size=shape[1], channels=shape[0])
-            found = load_images(folder_config, "test")
-        yield title, normalise(found.x[torch.arange(n) * len(found) // n])
+            images = load_images(folder_config, "test")
+        yield title, normalise(images.x[torch.arange(n) * len(images) // n])
 
 
 @torch.no_grad()
-def energies(energy: nn.Module, x: Tensor, sigma: float, no_class: int, batch_size: int, what: str) -> Tensor:
+def energies(
+    energy: nn.Module, x: Tensor, sigma: float, no_class: int, batch_size: int, title: str
+) -> Tensor:
     """Return the energy of each picture, (N,)."""
-    parts = tqdm(x.split(batch_size), desc=f"{what}, sigma {sigma:g}", leave=False)
+    parts = tqdm(x.split(batch_size), desc=f"{title}, sigma {sigma:g}", leave=False)
     return torch.cat(
         [energy(p, p.new_full((len(p),), sigma), torch.full((len(p),), no_class)) for p in parts]
     )
@@ -132,7 +132,7 @@ def main(config: Detection) -> None:
         torch.set_num_threads(config.threads)
     model = model_config(config.run)
     if model.family != "energy":
-        raise ValueError(f"{config.run} is a run of the family {model.family}; energies are wanted")
+        raise ValueError(f"{config.run} is a run of the family {model.family}, must be of the family energy")
     energy = load_model(config.run)
     learnt = trained_with(config.run, "data") | {"root": str(config.data), "download": False}
     known = load_images(DataConfig(**learnt), "test")
@@ -142,8 +142,8 @@ def main(config: Detection) -> None:
     sets = unfamiliar(x, torch.Generator().manual_seed(0)) | {"letters": letters(model.shape, n)}
     sets |= dict(other_sets(model.shape, config.data, n))
     sigmas = config.sigmas or (walk_of(config.run).read_sigma,)
-    read: Callable[[Tensor, float, str], Tensor] = lambda x, sigma, what: energies(  # noqa: E731
-        energy, x, sigma, len(model.classes), config.batch_size, what
+    read: Callable[[Tensor, float, str], Tensor] = lambda x, sigma, title: energies(  # noqa: E731
+        energy, x, sigma, len(model.classes), config.batch_size, title
     )
     rows: dict[str, list[float]] = {name: [] for name in ("held-out", *sets)}
     for sigma in sigmas:
@@ -164,12 +164,11 @@ def main(config: Detection) -> None:
 
 def command_line(argv: list[str]) -> Detection:
     """Return what the flags ask for; dashes and underscores are alike."""
-    parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
-    parser.add_class_arguments(Detection, nested_key=None, skip={"sigmas"})
-    parser.add_argument("--sigmas", nargs="+", type=float, default=[], help="noise levels to read it at")
-    return Detection(**vars(parser.parse_args(flags(argv))))
+    lists = {"sigmas": (float, "noise levels to read it at (default: as it is served)")}
+    return config_of(Detection, __doc__, argv, lists=lists)
 
 
-if __name__ == "__main__":
+def run(argv: list[str]) -> None:
+    """Do what the flags ask for; a mistake ends the program in one line."""
     with plain_errors():
-        main(command_line(sys.argv[1:]))
+        main(command_line(argv))

@@ -1,12 +1,12 @@
 """Measure generated images against real ones: how far, how good, how varied, of which class, whether copied.
 
-    python scripts/evaluate.py                              the shipped model as it is served, 10,000 images
-    python scripts/evaluate.py --run runs/mine --settings dpmpp_2m:12 heun:18 ddim:50
-    python scripts/evaluate.py --settings ddim:50:schedule=cosine:eta=0.5 dpmpp_2m:12:guidance=1.5
-    python scripts/evaluate.py --repeats 5                  seeds 0 to 4: how much of a difference is chance?
-    python scripts/evaluate.py --server http://127.0.0.1:8080/predictions/diffusion --settings heun:18
-    python scripts/evaluate.py --images drawn.npy           uint8 (N, H, W, C)
-    python scripts/evaluate.py --images drawn/              PNGs, with a folder a class or without
+    genserve evaluate                              the shipped model as it is served, 10,000 images
+    genserve evaluate --run runs/mine --settings dpmpp_2m:12 heun:18 ddim:50
+    genserve evaluate --settings ddim:50:schedule=cosine:eta=0.5 dpmpp_2m:12:guidance=1.5
+    genserve evaluate --repeats 5                  seeds 0 to 4: how much of a difference is chance?
+    genserve evaluate --server http://127.0.0.1:8080/predictions/diffusion --settings heun:18
+    genserve evaluate --images drawn.npy           uint8 (N, H, W, C)
+    genserve evaluate --images drawn/              PNGs, with a folder a class or without
 
 A setting is SAMPLER:STEPS[:KEY=VALUE]..., SAMPLER one of those that the model is served with (ddim, heun,
 ...; of an energy also langevin), KEY one of schedule, guidance, eta (of ddim and dpmpp_2m), sigma_min,
@@ -43,56 +43,44 @@ The table goes to --output as JSON, and as one line to RUN/evaluations.jsonl, ea
 revision, the seeds and the digests of the weights.
 """
 
-import shlex
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
-from torch import Tensor
 from tqdm import tqdm
 
-from genserve import images
-from genserve.cli import flags, help_formatter, plain_errors
-from genserve.files import write_atomic, write_json
+from genserve.cli import config_of, plain_errors, typed_command
+from genserve.commands.measurement import Measurement, write_pictures
+from genserve.files import write_json
 from genserve.learning.ranks import join_ranks
 from genserve.measure import metrics, records, sources
-from genserve.measure.inception import (
-    RELEASES,
-    WEIGHTS,
-    WIDTH,
-    inception_features,
-    load_inception,
-    read_statistics,
-    write_statistics,
-)
-from genserve.measure.reference import SHIPPED, Judge, Reference, Space, classifier_for, judge_for
+from genserve.measure.inception import RELEASES, WEIGHTS
+from genserve.measure.reference import SHIPPED, Judge, Reference, classifier_for, judge_for
 from genserve.measure.sources import Images, Plan
 from genserve.places import locate
-from genserve.precision import PRECISIONS
+from genserve.precision import PRECISIONS, precision_for
 from genserve.runs.directory import model_config
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """what to measure
+    """What to measure.
 
     Args:
-        run: run directory of a diffusion model or of an energy; weights/diffusion-mnist where neither images
-            nor server is given, beside which it only says whose images they are.
+        run: run directory of a diffusion model or of an energy; weights/diffusion-mnist if neither images
+            nor server is given. Beside them it only names the run that the images are of.
         server: address of a model; measure what it draws.
         images: measure these: a .npy file or a folder.
         settings: SAMPLER:STEPS[:KEY=VALUE]..., as above; a row of the table each.
-        n: images a setting. Few images look worse than they are: 10,000 is what numbers are quoted with.
+        n: images per setting. Few images look worse than they are: 10,000 is what numbers are quoted with.
         seed: of the noise.
-        repeats: draw so often, with seeds seed, seed + 1, ...
+        repeats: draw this many times, with seeds seed, seed + 1, ...
         unconditional: ask for no class; the class columns are then left out.
-        classifier: run directory of the classifier whose features are compared; where not given, the one of
+        classifier: run directory of the classifier whose features are compared; if not given, the one of
             weights/classifier-* that knows images of this shape and these classes (of a folder, this size).
         judge: its run directory; if not given, the one of weights/judge-* that knows such images.
         data: where the data set is; if not given, the place that the classifier was trained from.
@@ -100,7 +88,8 @@ class Evaluation:
             compute the FID of the literature; hours on a CPU.
         against: .npz file with the statistics mu and sigma of features, as pytorch-fid writes them.
         write_stats: write such a file of the images measured; of one setting, one repeat.
-        precision: of the network that draws, fp32 or bf16; a server's own is its own.
+        precision: of the network that draws, fp32, bf16, or auto: bf16 if the hardware has it.
+            A server has its own.
         batch_size: images drawn together.
         device: auto, cpu or cuda.
         threads: CPU threads; 0 is torch's own choice.
@@ -130,7 +119,7 @@ class Evaluation:
     record: bool = True
 
     def __post_init__(self) -> None:
-        for name, allowed in (("precision", tuple(PRECISIONS)), ("device", ("auto", "cpu", "cuda"))):
+        for name, allowed in (("precision", ("auto", *PRECISIONS)), ("device", ("auto", "cpu", "cuda"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         if self.n <= metrics.K or min(self.batch_size, self.repeats) < 1:
@@ -141,7 +130,7 @@ class Evaluation:
         if len(set(self.settings)) < len(self.settings):
             raise ValueError(f"settings must differ, got {' '.join(self.settings)}")
         if self.images is not None and (self.settings or self.repeats > 1):
-            raise ValueError("images are there already: neither settings nor repeats would draw them again")
+            raise ValueError("images are drawn already: neither settings nor repeats would draw them again")
         if self.write_stats is not None:
             if self.write_stats.suffix != ".npz":
                 raise ValueError(f"write_stats must be a .npz file, got {self.write_stats}")
@@ -156,27 +145,13 @@ class Evaluation:
         return range(self.seed, self.seed + self.repeats)
 
 
-def bar(what: str) -> Any:
-    """Return what shows a progress bar over its argument."""
-    return partial(tqdm, desc=what, leave=False, dynamic_ncols=True)
+def bar(title: str) -> Any:
+    """Return a function that shows a progress bar over its argument."""
+    return partial(tqdm, desc=title, leave=False, dynamic_ncols=True)
 
 
-def write_pictures(stem: Path, x: Tensor, y: Tensor | None, reference: Reference) -> None:
-    """Write STEM-samples.png, a column a class, and STEM-neighbours.png, each image left of its nearest."""
-
-    def save(name: str, pictures: Tensor, columns: int) -> None:
-        sheet = images.grid(pictures.permute(0, 2, 3, 1).numpy(), columns)
-        write_atomic(Path(f"{stem}-{name}.png"), images.png(images.enlarge(sheet, 2)))
-
-    by_class = [x[y == k][:8] for k in range(10)] if y is not None else []
-    rows = min(map(len, by_class), default=0)
-    save("samples", torch.stack([k[:rows] for k in by_class], dim=1).flatten(0, 1) if rows else x[:80], 10)
-    if reference.train is not None:
-        save("neighbours", torch.cat([x[:40], reference.nearest(x[:40])[1]], dim=3), 5)
-
-
-def asked_model(config: Evaluation) -> tuple[tuple[int | None, int, int], tuple[str, ...], str | None]:
-    """Return shape and classes of what is measured, () where it names none, and a digest of its weights."""
+def model_of(config: Evaluation) -> tuple[tuple[int | None, int, int], tuple[str, ...], str | None]:
+    """Return shape and classes, () if it names none, of the images, and a digest of the weights."""
     if config.server is not None:
         spec = sources.described(config.server)
         return spec.shape, spec.classes, spec.weights
@@ -188,7 +163,7 @@ def asked_model(config: Evaluation) -> tuple[tuple[int | None, int, int], tuple[
 
 
 def images_of(config: Evaluation, reference: Reference, device: torch.device) -> Iterator[Images]:
-    """Yield what is to be measured, the repeats of a setting one after the other."""
+    """Yield the images to measure, the repeats of a setting one after the other."""
     if config.images is not None:
         x, y = sources.read(config.images, reference.shape, reference.classes)
         return iter([Images(config.images.name, x, y, {})])
@@ -206,7 +181,7 @@ def images_of(config: Evaluation, reference: Reference, device: torch.device) ->
 
 
 def notes_on(config: Evaluation, reference: Reference) -> list[str]:
-    """Return what cannot be measured, and why."""
+    """Return a sentence for each number that cannot be measured, with the reason."""
     notes = []
     if reference.train is None:
         notes.append(
@@ -219,55 +194,23 @@ def notes_on(config: Evaluation, reference: Reference) -> list[str]:
 
 
 def main(config: Evaluation, command: str) -> None:
-    """Draw or read the images, measure them and say so."""
+    """Draw or read the images, measure them, write and print the table."""
     if config.threads:
         torch.set_num_threads(config.threads)
     device = join_ranks(config.device).device
-    shape, classes, weights = asked_model(config)
+    if config.precision == "auto":
+        config = replace(config, precision=precision_for(device))
+    shape, classes, weights = model_of(config)
     classifier = config.classifier or classifier_for(shape, classes)
     reference = Reference(classifier, config.data, device, bar)
     if config.images is None and (shape != reference.shape or classes not in ((), reference.classes)):
         raise ValueError(f"{config.server or config.run} draws other images than {classifier} knows")
     judge_path = config.judge or judge_for(reference.shape, reference.classes)
     judge = Judge(judge_path, reference.shape, device, bar) if judge_path else None
-    inception = against = None
-    if config.inception_weights is not None:
-        network = load_inception(config.inception_weights).to(device)
-        inception = Space(partial(inception_features, network), reference.real, progress=bar)
-    if config.against is not None:
-        against = read_statistics(config.against, WIDTH if inception else reference.classifier.n_features)
+    measurement = Measurement(reference, judge, config.inception_weights, config.against, device, bar)
     notes = notes_on(config, reference)
     config.output.parent.mkdir(parents=True, exist_ok=True)
-
-    def measured(given: Images, stats_file: Path | None = None) -> dict[str, Any]:
-        x, features = given.x, reference.space.features(given.x)
-        row = {"name": given.name} | given.known | reference.measure(x, given.y, features)
-        row |= judge.measure(x) if judge else {}
-        if inception is not None:
-            features = inception.features(x)
-            row |= {f"inception_{key}": value for key, value in inception.measure(features).items()}
-        if against is not None:
-            row["against"] = metrics.frechet_between(metrics.moments(features), against)
-        if stats_file is not None:
-            stats_file.parent.mkdir(parents=True, exist_ok=True)
-            write_statistics(stats_file, metrics.moments(features))
-        return row
-
-    rows = []
-    for name, repeats in groupby(images_of(config, reference, device), key=lambda given: given.name):
-        draws = []
-        for given in repeats:
-            draws.append(measured(given, config.write_stats))
-            if len(draws) == 1:
-                stem = f"{config.output.stem}-{name.replace(':', '-').replace('=', '-')}"
-                write_pictures(config.output.with_name(stem), given.x, given.y, reference)
-        rows.append(records.together(draws))
-    held_out = reference.held_out(max(row["n"] for row in rows))
-    floor = [measured(Images(name, x, y, {})) for name, (x, y) in held_out.items()]
-    far = reference.floor() | (judge.floor() if judge else {})
-    rows = (floor or [{"name": "held-out images"} | far]) + rows
-    if judge is not None and floor:
-        rows = records.with_multiples(rows, floor[-1]["judge_frechet_distance"])
+    rows = rows_of(config, measurement, device)
     result = records.provenance(command) | {
         "source": str(config.images or config.server or config.run),
         "weights": weights,
@@ -288,15 +231,38 @@ def main(config: Evaluation, command: str) -> None:
     print(*records.tables(rows), *notes, last, sep="\n")
 
 
+def rows_of(config: Evaluation, measurement: Measurement, device: torch.device) -> list[dict[str, Any]]:
+    """Return the rows of the table: held-out images, then each setting; pictures are written on the way."""
+    reference, rows = measurement.reference, []
+    for name, repeats in groupby(images_of(config, reference, device), key=lambda given: given.name):
+        draws = []
+        for given in repeats:
+            draws.append(measurement.row(given, config.write_stats))
+            if len(draws) == 1:
+                stem = f"{config.output.stem}-{name.replace(':', '-').replace('=', '-')}"
+                write_pictures(config.output.with_name(stem), given.x, given.y, reference)
+        rows.append(records.together(draws))
+    held_out = reference.held_out(max(row["n"] for row in rows))
+    floor = [measurement.row(Images(name, x, y, {})) for name, (x, y) in held_out.items()]
+    distances = reference.floor() | (measurement.judge.floor() if measurement.judge else {})
+    rows = (floor or [{"name": "held-out images"} | distances]) + rows
+    if measurement.judge is not None and floor:
+        rows = records.with_multiples(rows, floor[-1]["judge_frechet_distance"])
+    return rows
+
+
 def command_line(argv: list[str]) -> Evaluation:
     """Return what the flags ask for; dashes and underscores are alike."""
-    parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
-    parser.add_class_arguments(Evaluation, nested_key=None, skip={"settings", "unconditional"})
-    parser.add_argument("--settings", nargs="+", default=[], metavar="SETTING", help="a row each")
-    parser.add_argument("--unconditional", action="store_true", help="ask for no class")
-    return Evaluation(**vars(parser.parse_args(flags(argv))))
+    return config_of(
+        Evaluation,
+        __doc__,
+        argv,
+        lists={"settings": (str, "SAMPLER:STEPS[:KEY=VALUE]..., a row of the table each")},
+        switches={"unconditional": "ask for no class"},
+    )
 
 
-if __name__ == "__main__":
+def run(argv: list[str]) -> None:
+    """Do what the flags ask for; a mistake ends the program in one line."""
     with plain_errors():
-        main(command_line(sys.argv[1:]), shlex.join(["python", *sys.argv]))
+        main(command_line(argv), typed_command())

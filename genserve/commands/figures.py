@@ -1,8 +1,8 @@
 """Draw pictures of the process.
 
-    python scripts/figures.py all                                   what there is of the shipped model
-    python scripts/figures.py landscape --run weights/energy-mnist
-    python scripts/figures.py quality --n 2000                      the long one; it goes on where it was
+    genserve figures all                                   what there is of the shipped model
+    genserve figures landscape --run weights/energy-mnist
+    genserve figures quality --n 2000                      the long one; it goes on where it was
 
 The figures, RUN-FIGURE.png (or .gif) in --output-dir:
 
@@ -21,7 +21,6 @@ is read without a class. An energy without noise levels has none: they would lea
 """
 
 import io
-import sys
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, cycle
@@ -30,18 +29,15 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from torch import Tensor
 from tqdm import tqdm
 
 from genserve import images
-from genserve.cli import flags, help_formatter, plain_errors
-from genserve.drawing.trajectory import caption, moments, plane, shown, slopes, trajectory
+from genserve.cli import config_of, plain_errors
+from genserve.commands import plots
+from genserve.drawing.trajectory import caption, moments, shown, trajectory
 from genserve.files import write_atomic
-from genserve.images import normalise
 from genserve.learning.ranks import join_ranks
 from genserve.measure.curve import HELD_OUT, Curve, lines
 from genserve.measure.reference import SHIPPED, classifier_for
@@ -52,18 +48,6 @@ from genserve.runs.directory import load_model, model_config
 from genserve.sampling.samplers import Query
 from genserve.sampling.schedules import SCHEDULES, levels
 from genserve.sampling.settings import Setting
-
-COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "black",
-)  # Okabe & Ito: every eye tells them apart
-DPI = 150
-STYLE = {"font.size": 11, "axes.titlesize": 11, "lines.linewidth": 2}
-STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +96,8 @@ class Subject:
         self.spec = spec_of(config.run)
         self.plain = self.spec.walk is not None and self.spec.walk.plain
         self.device = join_ranks(config.device).device
-        self.network = load_model(config.run).to(self.device, memory_format=torch.channels_last)
+        network = load_model(config.run)
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.tuned = self.spec.tuned
         self.setting = Setting.of(self.spec.defaults)
         if config.setting:
@@ -132,26 +117,12 @@ class Subject:
         return x.permute(0, 2, 3, 1).numpy(), looks
 
 
-def sheet(pixels: images.Pixels, captions: list[str]) -> Figure:
-    """Return rows of pictures, (R, K, H, W, C), enlarged and not resampled, a caption above each column."""
-    k, h, w = pixels.shape[1:4]
-    scale = max(1, round(112 / h))
-    grid = images.enlarge(images.grid(pixels.reshape(-1, *pixels.shape[2:]), k), scale)
-    height, width, top = grid.shape[0], grid.shape[1], 40 if captions else 0
-    fig = Figure((width / DPI, (height + top) / DPI), dpi=DPI)
-    fig.figimage(np.broadcast_to(grid, (height, width, 3)), origin="upper")
-    for column, text in enumerate(captions):
-        x = (column * (w + images.GAP) + w / 2) * scale / width
-        fig.text(x, 1 - top / 2 / (height + top), text, ha="center", va="center")
-    return fig
-
-
 def denoising(subject: Subject) -> Figure:
     """From noise to 8 images."""
     pixels, looks = subject.watched(subject.classes(8))
     picked = moments(looks, 7)
     film = np.stack([*(shown(looks, k) for k in picked), pixels], axis=1)
-    return sheet(film, [*(caption(looks, k) for k in picked), "image"])
+    return plots.sheet(film, [*(caption(looks, k) for k in picked), "image"])
 
 
 def animation(subject: Subject) -> bytes:
@@ -167,24 +138,16 @@ def samples(subject: Subject) -> Figure:
     names = list(subject.model.classes[:10])
     columns = len(names) or 8
     pixels, _ = subject.watched(torch.arange(8 * columns) % columns * bool(names))
-    return sheet(pixels.reshape(8, columns, *pixels.shape[1:]), names)
-
-
-def plot(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    """Return an empty figure and its axes."""
-    fig = Figure((6.4, 4.0), dpi=DPI, layout="constrained")
-    ax = fig.subplots()
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    return fig, ax
+    return plots.sheet(pixels.reshape(8, columns, *pixels.shape[1:]), names)
 
 
 def schedules(subject: Subject) -> Figure:
     """Where the samplers look."""
-    fig, ax = plot("step", r"noise level $\sigma$")
+    fig, ax = plots.plot("step", r"noise level $\sigma$")
     low, high, steps = subject.model.sigma_min, subject.model.sigma_max, subject.setting.steps
     there = [name for name in SCHEDULES if name != "tuned" or any(t.steps == steps for t in subject.tuned)]
     named = {name: levels(name, steps, low, high, subject.tuned)[:-1] for name in there}
-    for (name, sigmas), colour in zip(named.items(), cycle(COLOURS), strict=False):
+    for (name, sigmas), colour in zip(named.items(), cycle(plots.COLOURS), strict=False):
         ax.semilogy(sigmas.numpy(), ".-", color=colour, label=name.replace("_", " "))
     ax.legend(frameon=False)
     return fig
@@ -208,8 +171,8 @@ def quality(subject: Subject) -> Figure:
     found = curve.rows(
         path, tqdm(settings, desc="settings"), lambda text: partial(tqdm, desc=text, leave=False)
     )
-    fig, ax = plot("evaluations of the network", "Fréchet distance")
-    for (name, line), colour in zip(compared.items(), cycle(COLOURS), strict=False):
+    fig, ax = plots.plot("evaluations of the network", "Fréchet distance")
+    for (name, line), colour in zip(compared.items(), cycle(plots.COLOURS), strict=False):
         points = [(found[text]["nfe"], found[text]["frechet_distance"]) for text in line]
         ax.loglog(*zip(*points, strict=True), ".-", color=colour, label=name)
     floor = found[HELD_OUT]["frechet_distance"]
@@ -225,47 +188,8 @@ def quality(subject: Subject) -> Figure:
 def landscape(subject: Subject) -> Figure:
     """Three chains: planes through the first one, its pictures, the energies and gradients of all."""
     pixels, looks = subject.watched(subject.classes(3))
-    heights = [1.2, 2.3] if subject.plain else [2.15, 1.2, 2.3]
-    fig = Figure((8, 1.25 * sum(heights)), dpi=DPI, layout="constrained")
-    *top, middle, bottom = fig.subfigures(len(heights), 1, height_ratios=heights)
-    for part in top:
-        for ax, k in zip(part.subplots(1, 4), moments(looks, 5)[1:], strict=False):
-            draw_plane(ax, subject, pixels, looks, k)
-    picked = moments(looks, 7)
-    film = {caption(looks, k): shown(looks, k)[0] for k in picked} | {"image": pixels[0]}
-    for ax, (title, picture) in zip(middle.subplots(1, len(film)), film.items(), strict=True):
-        ax.imshow(images.picture(picture), cmap="gray", vmin=0, vmax=255)
-        ax.set_title(title)
-        ax.axis("off")
-    left, right = bottom.subplots(1, 2)
-    for ax, values in zip((left, right), slopes(subject.network, looks), strict=True):
-        for energies, colour in zip(values.T.numpy(), COLOURS, strict=False):
-            ax.plot(energies, color=colour)
-        ax.plot(picked, values[picked, 0].numpy(), "o", color=COLOURS[0])
-        ax.set(xlabel="step", xscale="symlog" if subject.plain else "linear")
-    left.set(ylabel="energy")
-    right.set(ylabel="|gradient|", yscale="log")
-    return fig
-
-
-def draw_plane(ax: Axes, subject: Subject, ends: images.Pixels, looks: list[Query], k: int) -> None:
-    """Draw energies around look k, the chain above them, and the ends beside where they are."""
-    x = normalise(torch.from_numpy(ends).permute(0, 3, 1, 2))
-    found = plane(subject.network, looks, k, x, len(subject.model.classes))
-    u, v, energy, way, corners = (part.numpy() for part in found)
-    heights = np.linspace(energy.min(), np.quantile(energy, 0.9), 24)
-    ax.contourf(u, v, energy, heights, extend="max", cmap="magma")
-    ax.plot(*way.T, color="white", lw=1)
-    ax.plot(*way[-1], "o", color=COLOURS[0], mec="white", ms=7)
-    middle = np.array([u.mean(), v.mean()])
-    for corner, picture, colour in zip(corners, ends, COLOURS, strict=False):
-        gray = np.asarray(images.picture(picture).convert("RGB").resize((26, 26)))
-        place = (middle + 1.42 * (corner - middle)).tolist()
-        frame = {"edgecolor": colour, "linewidth": 2}
-        ax.add_artist(AnnotationBbox(OffsetImage(gray, zoom=0.5), place, pad=0, bboxprops=frame))
-    ax.set(xlim=u[[0, -1]], ylim=v[[0, -1]], xticks=[], yticks=[], aspect="equal")
-    ax.set_title(caption(looks, k))
-    ax.spines[:].set_visible(False)
+    n_classes = len(subject.model.classes)
+    return plots.landscape(plots.Chains(subject.network, n_classes, subject.plain, looks, pixels))
 
 
 MAKERS = {f.__name__: f for f in (denoising, animation, samples, schedules, quality, landscape)}
@@ -283,7 +207,7 @@ def main(config: FigureConfig) -> None:
     config.output_dir.mkdir(parents=True, exist_ok=True)
     for name in wanted:
         path = config.output_dir / f"{config.run.name}-{name}{'.gif' if name == 'animation' else '.png'}"
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(plots.STYLE):
             made = MAKERS[name](subject)
             if isinstance(made, Figure):
                 buffer = io.BytesIO()
@@ -295,12 +219,16 @@ def main(config: FigureConfig) -> None:
 
 def command_line(argv: list[str]) -> FigureConfig:
     """Return what the flags ask for; dashes and underscores are alike."""
-    parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
-    parser.add_argument("figures", nargs="+", choices=[*MAKERS, "all"], help="what to draw")
-    parser.add_class_arguments(FigureConfig, nested_key=None, skip={"figures"})
-    return FigureConfig(**vars(parser.parse_args(flags(argv))))
+    return config_of(
+        FigureConfig,
+        __doc__,
+        argv,
+        lists={"evaluations": (int, "of the network, a point of quality each; heun takes an odd number")},
+        positional=("figures", [*MAKERS, "all"], "what to draw"),
+    )
 
 
-if __name__ == "__main__":
+def run(argv: list[str]) -> None:
+    """Do what the flags ask for; a mistake ends the program in one line."""
     with plain_errors():
-        main(command_line(sys.argv[1:]))
+        main(command_line(argv))

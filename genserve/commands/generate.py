@@ -1,12 +1,12 @@
 """Draw many pictures into a folder, through a server or straight from a run: the same pictures either way.
 
-    python scripts/generate.py --num-images 10000 --output-dir out/digits             from the local server
-    python scripts/generate.py --server http://HOST:8080/predictions/NAME ...         from another one
-    python scripts/generate.py --run weights/diffusion-mnist --num-images 10000 ...   without any server
-    python scripts/generate.py --label 7 --seed 3 --sampler ddim --steps 50 ...       what a request may say
-    python scripts/generate.py --rgb true ...       three channels, for tools that compare folders
-    python scripts/generate.py --shards 1000 ...    WebDataset shards of 1,000 pictures each
-    torchrun --nnodes 4 --nproc-per-node 2 ... -- scripts/generate.py --run runs/mine --seed 0 ...
+    genserve generate --num-images 10000 --output-dir out/digits             from the local server
+    genserve generate --server http://HOST:8080/predictions/NAME ...         from another one
+    genserve generate --run weights/diffusion-mnist --num-images 10000 ...   without any server
+    genserve generate --label 7 --seed 3 --sampler ddim --steps 50 ...       what a request may say
+    genserve generate --rgb true ...       three channels, for tools that compare folders
+    genserve generate --shards 1000 ...    WebDataset shards of 1,000 pictures each
+    torchrun --nnodes 4 --nproc-per-node 2 ... -m -- genserve generate --run runs/mine --seed 0 ...
 
 The pictures are 00001.png, 00002.png and so on in one folder. Picture k of a seed never changes, so a run
 that was stopped or killed goes on with the same command, and a larger --num-images adds to what is there.
@@ -27,22 +27,18 @@ import base64
 import io
 import os
 import secrets
-import sys
-import tempfile
-import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from PIL import Image
 from tqdm import tqdm
 
-from genserve.cli import flags, help_formatter, plain_errors
-from genserve.drawing.client import answers, checked, mapped
+from genserve.cli import config_of, plain_errors
+from genserve.commands.answerers import SHARE, from_run, from_server
+from genserve.drawing.client import answers
 from genserve.drawing.folder import (
     file_of,
     keep_settings,
@@ -55,14 +51,6 @@ from genserve.drawing.folder import (
 from genserve.files import write_atomic
 from genserve.places import located
 from genserve.runs.defaults import spec_of
-
-Answers = Iterator[dict[str, Any]]
-# the fields of requests that go together -> their JSON answers, in order
-Draw = Callable[[Iterable[list[dict[str, Any]]]], Answers]
-SHARE = 16  # pictures a request
-ON_GPU = 2**19  # pixel values in one evaluation: a GPU has time for many
-REQUESTS_PER_CORE = 4  # two full batches for each of a server's cores: one evaluated, one on its way
-OPEN_MAX = 64  # requests that a server evaluates together; more would only wait in its queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +119,10 @@ def main(config: GenerateConfig) -> None:
     folder = Path(config.output_dir)
     settings = {"seed": seed_of(config, folder, size), "asked": config.asked}
     refuse_changes(folder, settings)
-    draw, together = from_run(located(config.run)) if config.run else (from_server(config), 1)
+    if config.run:
+        draw, together = from_run(located(config.run))
+    else:
+        draw, together = from_server(config.server, config.in_flight), 1
     unit = config.shards or SHARE * together
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     mine = [k for k in range(config.num_images) if k // unit % size == rank]
@@ -226,89 +217,12 @@ def converted(png: bytes, rgb: bool) -> bytes:
     return buffer.getvalue()
 
 
-# ---- who draws ---------------------------------------------------------------------------------------------
-
-
-def from_server(config: GenerateConfig) -> Draw:
-    """Ask a server, by enough requests at a time that it is never idle."""
-
-    def draw(groups: Iterable[list[dict[str, Any]]]) -> Answers:
-        in_flight = config.in_flight
-        if in_flight is None:
-            (model,) = answers(config.server, [{"task": "describe"}])
-            in_flight = min(OPEN_MAX, REQUESTS_PER_CORE * model["threads"])
-        return answers(config.server, chain.from_iterable(groups), in_flight)
-
-    return draw
-
-
-def from_run(directory: Path) -> tuple[Draw, int]:
-    """Answer as the server would, in this process: the same handler over the same exported model.
-
-    Returns:
-        What draws, and how many requests it wants together. A handler evaluates these and nothing else, in
-        a thread and a core of its own, so that rounding is the same whoever else draws. On a GPU there are
-        two handlers: while it evaluates for one, the other writes PNGs.
-    """
-    import torch
-
-    sys.path.insert(0, str(Path(__file__).parent.parent / "handlers"))
-    from diffusion_handler import DiffusionHandler
-    from energy_handler import EnergyHandler
-
-    from genserve.runs.directory import model_config
-    from genserve.runs.export import export
-
-    model = model_config(directory)
-    kind = {"diffusion": DiffusionHandler, "energy": EnergyHandler}[model.family]
-    device, workers, together = torch.device("cpu"), cores(), 1
-    if torch.cuda.is_available():
-        gpu = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
-        values = SHARE * model.shape[0] * model.shape[1] * model.shape[2]
-        device, workers, together = torch.device("cuda", gpu), 2, max(1, ON_GPU // values)
-
-    def draw(groups: Iterable[list[dict[str, Any]]]) -> Answers:
-        idle: list[DiffusionHandler | EnergyHandler] = []
-        loading = threading.Lock()
-
-        def answer(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            with loading:
-                handler = idle.pop() if idle else loaded(kind(), Path(exported), device, together)
-            replies = handler.replies([{"body": fields} for fields in group], [{}] * len(group))
-            idle.append(handler)
-            return [checked(reply.status, reply.body) for reply in replies]
-
-        with tempfile.TemporaryDirectory() as exported:
-            export(directory, Path(exported))
-            for several in mapped(answer, groups, workers):
-                yield from several
-
-    return draw, together
-
-
-def loaded(handler: Any, folder: Path, device: Any, together: int) -> Any:
-    """Return a handler that evaluates so many requests at once, in one thread, however long it takes."""
-    handler.load(folder, device, budget=SHARE * together, lanes=1)
-    handler.deadline_s = 86400.0
-    return handler
-
-
-def cores() -> int:
-    """Return how many cores this rank may use: those of the machine are shared out among its ranks."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, there // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
 def command_line(argv: list[str]) -> GenerateConfig:
     """Return what the flags and a YAML file ask for; dashes and underscores are alike."""
-    parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
-    parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
-    parser.add_class_arguments(GenerateConfig, nested_key=None)
-    parsed = parser.parse_args(flags(argv))
-    parsed.pop("config")
-    return GenerateConfig(**vars(parsed))
+    return config_of(GenerateConfig, __doc__, argv)
 
 
-if __name__ == "__main__":
+def run(argv: list[str]) -> None:
+    """Do what the flags ask for; a mistake ends the program in one line."""
     with plain_errors():
-        main(command_line(sys.argv[1:]))
+        main(command_line(argv))

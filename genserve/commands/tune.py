@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 """Find the noise levels that draw best in few evaluations, for one model; serve with them from then on.
 
-    python scripts/tune_steps                                   the shipped diffusion model, 4 to 12 steps
-    python scripts/tune_steps --run runs/mine --steps 5         of a run of your own
-    python scripts/tune_steps --classifier weights/classifier-mnist --n 2000
-    python scripts/tune_steps --run runs/distilled --steps 1 2 4 --samplers consistency --classifier ...
+    genserve tune                                   the shipped diffusion model, 4 to 12 steps
+    genserve tune --run runs/mine --steps 5         of a run of your own
+    genserve tune --classifier weights/classifier-mnist --n 2000
+    genserve tune --run runs/distilled --steps 1 2 4 --samplers consistency --classifier ...
 
 Without a classifier the model is its own judge: the picture that the probability-flow ODE leads to from the
 same noise, solved in --reference-steps, is what few steps should come to. What is found has no fresh noise.
@@ -18,7 +17,6 @@ answers a request of so many steps with it.
 """
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -27,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
-from genserve.cli import flags, help_formatter, plain_errors
+from genserve.cli import config_of, plain_errors
 from genserve.drawing.local import draw, fair_classes, served_model
 from genserve.files import read_json, write_json
 from genserve.measure import metrics
@@ -225,14 +222,14 @@ def keep(directory: Path, way: Tuned) -> None:
 
 def command_line(argv: list[str]) -> TuneConfig:
     """Return what the flags ask for; dashes and underscores are alike."""
-    parser = ArgumentParser(description=__doc__, formatter_class=help_formatter())
-    parser.add_class_arguments(TuneConfig, nested_key=None, skip={"steps", "samplers"})
-    parser.add_argument("--steps", nargs="+", type=int, default=list(TuneConfig.steps), help="each by itself")
-    parser.add_argument("--samplers", nargs="+", default=list(TuneConfig.samplers), help="solvers to try")
-    said = vars(parser.parse_args(flags(argv)))
-    return TuneConfig(**said | {name: tuple(said[name]) for name in ("steps", "samplers")})
+    lists: dict[str, tuple[type, str]] = {
+        "steps": (int, "numbers of evaluations, each tuned by itself"),
+        "samplers": (str, "solvers to try"),
+    }
+    return config_of(TuneConfig, __doc__, argv, lists=lists)
 
 
-if __name__ == "__main__":
+def run(argv: list[str]) -> None:
+    """Do what the flags ask for; a mistake ends the program in one line."""
     with plain_errors():
-        main(command_line(sys.argv[1:]))
+        main(command_line(argv))

@@ -7,17 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from program import imported
 from real_server import ROOT
 
+from genserve.commands import bench_step as STEPS
+from genserve.commands import detect as PROGRAM
 from genserve.data.pictures import DataConfig, load_images
 from genserve.files import write_json
 from genserve.images import normalise
 from genserve.models.config import ModelConfig
 from genserve.runs.directory import FORMAT, write_weights
-
-PROGRAM = imported("scripts/detect.py")
-STEPS = imported("scripts/bench_step.py")
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ import pytest
 import torch
 from loading import new
 from PIL import Image
-from program import imported
 
+from genserve.commands import evaluate as PROGRAM
 from genserve.data.pictures import DataConfig, load_images
 from genserve.files import write_json
 from genserve.measure import metrics
@@ -29,9 +29,6 @@ from genserve.runs.directory import load_classifier, read_config, read_metrics
 from genserve.runs.export import export
 
 ROOT = Path(__file__).parents[2]
-
-
-PROGRAM = imported("scripts/evaluate.py")
 
 
 def evaluate(*flags: str | Path) -> list[dict[str, Any]]:
