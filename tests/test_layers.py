@@ -77,6 +77,8 @@ def modules_of(path: Path) -> set[str]:
 
 def room_of(module: str) -> str:
     """Return the longest row of the table that a module's name begins with."""
+    if module == "__main__":
+        return "commands"
     rooms = [room for room in BELOW if module.startswith(f"{room}.")]
     return max(rooms, key=len) if rooms else "leaves"
 

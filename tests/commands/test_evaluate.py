@@ -302,7 +302,7 @@ def test_without_the_data_the_shipped_moments_give_the_distance(capsys: pytest.C
         (["--against", "wide.npz"], "wide.npz holds statistics of 2048 features, the network has 24"),
         (["--server", "http://127.0.0.1:1"], "http://127.0.0.1:1 does not answer"),
         (["--n", "5"], "n must be above 5"),
-        (["--precision", "fp16"], "precision must be one of fp32, bf16"),
+        (["--precision", "fp16"], "precision must be one of auto, fp32, bf16"),
         (["--inception-weights", "nowhere.pth"], "there is no file nowhere.pth"),
         (["--inception-weights", "text.npy"], "text.npy is not weights-inception-2015-12-05-6726825d.pth"),
         (["--classifier", "grid"], "grid is no run directory"),

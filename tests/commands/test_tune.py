@@ -88,7 +88,7 @@ def test_what_is_found_is_served(copied: Path, tmp_path: Path, capsys: pytest.Ca
     assert found[0] == earlier
     assert len(found[1]["sigmas"]) == 3
     assert found[1]["eta"] == 0
-    assert export(copied, tmp_path / "out").tuned_for(3).sigmas == tuple(found[1]["sigmas"])
+    assert export(copied, tmp_path / "out").defaults.tuned_for(3).sigmas == tuple(found[1]["sigmas"])
     defaults = spec_of(copied).defaults
     assert Setting.of(defaults).text(defaults) == f"{found[1]['sampler']}:3:schedule=tuned"
 
