@@ -1,6 +1,5 @@
-"""Who answers the requests of `genserve generate`: a server, or the handler of a run in this process."""
+"""Who answers the requests of `genserve generate`: a server, or the service of a run in this process."""
 
-import importlib.util
 import os
 import tempfile
 import threading
@@ -10,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from genserve.drawing.client import answers, checked, mapped
-from genserve.families import FAMILIES
-from genserve.places import PROJECT
 
 Fields = dict[str, Any]  # of a request
 Answers = Iterator[dict[str, Any]]
@@ -41,35 +38,38 @@ def from_server(address: str, in_flight: int | None) -> Draw:
 
 
 def from_run(directory: Path) -> tuple[Draw, int]:
-    """Answer as the server would, in this process: the same handler over the same exported model.
+    """Answer as the server would, in this process: the same service over the same exported model.
 
     Returns:
-        What draws, and how many requests it wants together. A handler evaluates these and nothing else, in
+        What draws, and how many requests it wants together. A service evaluates these and nothing else, in
         a thread and a core of its own, so that rounding does not depend on what else is drawn. On a GPU there
-        are two handlers: while it evaluates for one, the other writes PNGs.
+        are two services: while it evaluates for one, the other writes PNGs.
     """
     import torch
 
+    from genserve.families import load
     from genserve.runs.directory import model_config
     from genserve.runs.export import export
+    from genserve.serving.service import Running, Service, loaded
 
     model = model_config(directory)
-    handler_class = handler_of(model.family)
+    kind = load(model.kind.request)
     device, workers, together = torch.device("cpu"), cores(), 1
     if torch.cuda.is_available():
         gpu = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
         values = SHARE * model.shape[0] * model.shape[1] * model.shape[2]
         device, workers, together = torch.device("cuda", gpu), 2, max(1, ON_GPU // values)
+    running = Running(device=device, precision="auto", budget=SHARE * together, deadline_s=86_400.0)
 
     def draw(groups: Iterable[list[Fields]]) -> Answers:
-        idle: list[Any] = []
+        idle: list[Service] = []
         loading = threading.Lock()
 
         def answer(group: list[Fields]) -> list[dict[str, Any]]:
             with loading:
-                handler = idle.pop() if idle else loaded(handler_class(), Path(exported), device, together)
-            replies = handler.replies([{"body": fields} for fields in group], [{}] * len(group))
-            idle.append(handler)
+                service = idle.pop() if idle else loaded(Path(exported), kind, running)
+            replies = service.answers(group)
+            idle.append(service)
             return [checked(reply.status, reply.body) for reply in replies]
 
         with tempfile.TemporaryDirectory() as exported:
@@ -78,24 +78,6 @@ def from_run(directory: Path) -> tuple[Draw, int]:
                 yield from several
 
     return draw, together
-
-
-def handler_of(family: str) -> Any:
-    """Return the handler class of a family, from the file that its archives carry."""
-    file, name = FAMILIES[family].handler
-    spec = importlib.util.spec_from_file_location(Path(file).stem, PROJECT / file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, name)
-
-
-def loaded(handler: Any, folder: Path, device: Any, together: int) -> Any:
-    """Return a handler that evaluates this many requests at once, in one thread, however long it takes."""
-    handler.load(folder, device, budget=SHARE * together, lanes=1)
-    handler.deadline_s = 86400.0
-    return handler
 
 
 def cores() -> int:
