@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from genserve import image_files as pictures
-from genserve.data.pictures import DataConfig, index, load_images
+from genserve.data.pictures import DataConfig, load_images
 from genserve.images import to_pixels
 from genserve.measure import sources
 from genserve.serving.uploads import decoded, encoded
@@ -98,7 +98,7 @@ def palette(transparency: int | bytes | None, used: int, kind: str = "PNG") -> b
 def small_gif() -> bytes:
     """Return a GIF of 6 x 6 pixels whose one frame has 5 x 6."""
     data = bytearray(file(Image.fromarray(GRAY), "GIF"))
-    frame = index(b",\0\0\0\0\6\0\6\0")
+    frame = data.index(b",\0\0\0\0\6\0\6\0")
     data[frame + 5] = 5
     return bytes(data)
 

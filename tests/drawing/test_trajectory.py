@@ -63,7 +63,7 @@ def test_a_plane_goes_through_the_chain_and_reads_the_energy_there():
     rest = looks[1].x.flatten()[2:].square().sum()  # what lies beside the plane
     expected = (found.u[None, :] ** 2 + found.v[:, None] ** 2 + rest) / 2
     torch.testing.assert_close(found.energy, expected)
-    torch.testing.assert_close(found.way.abs(), torch.stack([q.x.flatten()[:2] for q in looks]))
+    torch.testing.assert_close(found.path.abs(), torch.stack([q.x.flatten()[:2] for q in looks]))
     torch.testing.assert_close(found.ends.norm(dim=1), torch.tensor([0.0, 3.0, 3.0]))
 
 
