@@ -1,4 +1,4 @@
-"""Load a handler as TorchServe does: a file, not a module of a package."""
+"""Load a handler as TorchServe does: as a file, not as a module of a package."""
 
 import importlib.util
 from pathlib import Path
@@ -31,9 +31,9 @@ def energy_handler(folder: Path, run: str = "energy-mnist", *, precision: str = 
 
 def new(name: str, kind: str) -> Any:
     """Return a handler of a file in handlers/."""
-    found = importlib.util.spec_from_file_location(name, ROOT / "handlers" / f"{name}.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    spec = importlib.util.spec_from_file_location(name, ROOT / "handlers" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return getattr(module, kind)()
