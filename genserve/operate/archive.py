@@ -21,7 +21,7 @@ import zipfile
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from genserve.families import FAMILIES
+from genserve.families import FAMILIES, SERVED
 from genserve.operate.environment import interpreter, versions
 from genserve.places import PACKAGES, PROJECT, kept, located
 
@@ -99,8 +99,8 @@ def handler_of(directory: Path) -> Path:
         family = json.loads((directory / "config.json").read_text())["model"]["family"]
     except (ValueError, KeyError, TypeError, RecursionError):
         sys.exit(f"{directory} is no run that can be served: its config.json names no family")
-    if family not in FAMILIES:
-        sys.exit(f"{directory} is of the family {family}; there are handlers for {', '.join(FAMILIES)}")
+    if family not in SERVED:
+        sys.exit(f"{directory} is of the family {family}; there are handlers for {', '.join(SERVED)}")
     return PROJECT / FAMILIES[family].handler[0]
 
 
