@@ -8,7 +8,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from genserve.runs.contract import Spec, Walk
-from genserve.sampling.settings import Defaults, Setting
+from genserve.sampling.defaults import Defaults
+from genserve.sampling.settings import Setting
 from genserve.sampling.solvers import SAMPLERS, TAKE_ETA, WALKS
 from genserve.serving.fields import SAMPLES_MAX, BadRequest, Picture, Pictures, Real, field
 from genserve.serving.requests.pictures import PictureRequest, fitting

@@ -10,8 +10,9 @@ from typing_extensions import Self
 
 from genserve.labels import NO_CLASS, class_of, numbered
 from genserve.runs.contract import Spec
+from genserve.sampling.defaults import BadSetting, Defaults
 from genserve.sampling.noise import SEED_MAX, drawn_classes
-from genserve.sampling.settings import BadSetting, Defaults, Setting
+from genserve.sampling.settings import Setting
 from genserve.serving.fields import SAMPLES_MAX, BadRequest, Count, Label, Real, Watching, echo, field
 
 # values in one answer; the host takes minutes over a batch of answers of tens of megabytes
