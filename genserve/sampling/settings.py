@@ -39,8 +39,8 @@ class Setting:
         gradient_max: every component of the gradient is clamped to this; at one level.
         tuned: what the schedule `tuned` stands for.
         strength: of a start from a clean picture, above 0 to 1: the share of the steps that is run, rounded,
-            at least one. Those are the last ones; the picture gets noise of the first level that is left. At 1
-            the start is noise alone, as without a picture.
+            at least one. Those are the last ones; the picture gets noise of the first level left. At 1 the
+            start is noise alone, as without a picture.
         resample: how often each step is run if pixels are kept (`wrappers.resampled`), at least 1.
     """
 
