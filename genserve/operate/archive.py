@@ -26,7 +26,7 @@ from genserve.operate.environment import interpreter, versions
 from genserve.places import PACKAGES, PROJECT, kept, located
 
 # the name in the URL, and the run behind it; other runs in weights/ are built by --run
-SERVED = {
+SHIPPED = {
     "diffusion": "weights/diffusion-mnist",
     "consistency": "weights/consistency-mnist",
     "energy": "weights/energy-mnist",
@@ -77,7 +77,7 @@ def run(argv: list[str]) -> None:
 def main(options: Namespace) -> None:
     """Build one archive, or all that are served."""
     python = interpreter()
-    runs = {name: PROJECT / path for name, path in SERVED.items()}
+    runs = {name: PROJECT / path for name, path in SHIPPED.items()}
     if options.run:
         directory = located(options.run)
         runs = {options.name or directory.resolve().name: directory}

@@ -18,7 +18,7 @@ from genserve.measure import sources
 from genserve.measure.reference import quiet
 from genserve.measure.sources import Plan, asked, drawn, read, request_fields, shape_of
 from genserve.runs.contract import Spec
-from genserve.sampling.settings import Defaults
+from genserve.sampling.defaults import Defaults
 from genserve.sampling.solvers import SAMPLERS, SOLVERS
 from genserve.serving.fields import parse
 from genserve.serving.requests.diffusion import DiffusionRequest

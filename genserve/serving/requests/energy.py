@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from genserve.runs.contract import Spec
-from genserve.sampling.settings import Defaults, Setting
+from genserve.sampling.defaults import Defaults
+from genserve.sampling.settings import Setting
 from genserve.sampling.solvers import SAMPLERS, TAKE_ETA, WALKS
 from genserve.serving.fields import SAMPLES_MAX, BadRequest, Picture, Pictures, Real, field
 from genserve.serving.orders import Order
