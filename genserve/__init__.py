@@ -15,7 +15,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = {  # name -> the module that has it
-    "Defaults": "genserve.sampling.settings",
+    "Defaults": "genserve.sampling.defaults",
     "Query": "genserve.sampling.samplers",
     "Sampler": "genserve.sampling.samplers",
     "Setting": "genserve.sampling.settings",

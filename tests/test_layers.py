@@ -1,4 +1,4 @@
-"""Imports point down, room by room, and what is served needs nothing of training."""
+"""Imports point down, room by room, and served code imports nothing of training."""
 
 import ast
 import graphlib
@@ -52,7 +52,7 @@ TRAINING_ONLY = {
 
 
 def names(nodes: Iterable[ast.AST]) -> set[str]:
-    """Return the full names of what these statements import: modules, and what is taken from them."""
+    """Return the full names that these statements import: modules, and names in them."""
     imports = list(nodes)
     plain = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
     taken = [node for node in imports if isinstance(node, ast.ImportFrom)]
@@ -66,7 +66,7 @@ def packages(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def modules_of(path: Path) -> set[str]:
-    """Return the modules of genserve that a file imports, anywhere in it."""
+    """Return the modules of genserve that a file imports, also inside functions."""
     parts = [
         name.split(".")[1:]
         for name in names(ast.walk(ast.parse(path.read_text())))
@@ -76,7 +76,7 @@ def modules_of(path: Path) -> set[str]:
 
 
 def room_of(module: str) -> str:
-    """Return the longest row of the table that a module's name begins with."""
+    """Return the room of a module: the longest row of the table that begins its name."""
     if module == "__main__":
         return "commands"
     rooms = [room for room in BELOW if module.startswith(f"{room}.")]

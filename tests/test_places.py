@@ -1,4 +1,4 @@
-"""Where programs look for weights and data: below the working directory, then below the project."""
+"""Programs find weights and data below the working directory, then below the project."""
 
 import json
 import os

@@ -21,12 +21,12 @@ import zipfile
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from genserve.families import FAMILIES
+from genserve.families import FAMILIES, SERVED
 from genserve.operate.environment import interpreter, versions
 from genserve.places import PACKAGES, PROJECT, kept, located
 
 # the name in the URL, and the run behind it; other runs in weights/ are built by --run
-SERVED = {
+SHIPPED = {
     "diffusion": "weights/diffusion-mnist",
     "consistency": "weights/consistency-mnist",
     "energy": "weights/energy-mnist",
@@ -77,7 +77,7 @@ def run(argv: list[str]) -> None:
 def main(options: Namespace) -> None:
     """Build one archive, or all that are served."""
     python = interpreter()
-    runs = {name: PROJECT / path for name, path in SERVED.items()}
+    runs = {name: PROJECT / path for name, path in SHIPPED.items()}
     if options.run:
         directory = located(options.run)
         runs = {options.name or directory.resolve().name: directory}
@@ -99,8 +99,8 @@ def handler_of(directory: Path) -> Path:
         family = json.loads((directory / "config.json").read_text())["model"]["family"]
     except (ValueError, KeyError, TypeError, RecursionError):
         sys.exit(f"{directory} is no run that can be served: its config.json names no family")
-    if family not in FAMILIES:
-        sys.exit(f"{directory} is of the family {family}; there are handlers for {', '.join(FAMILIES)}")
+    if family not in SERVED:
+        sys.exit(f"{directory} is of the family {family}; there are handlers for {', '.join(SERVED)}")
     return PROJECT / FAMILIES[family].handler[0]
 
 

@@ -20,9 +20,10 @@ from genserve.measure.reference import Reference
 from genserve.models.config import ModelConfig
 from genserve.runs.defaults import spec_of
 from genserve.runs.directory import FORMAT, load_classifier, load_model, model_config, write_weights
+from genserve.sampling.defaults import Defaults
 from genserve.sampling.noise import Streams
 from genserve.sampling.schedules import Tuned
-from genserve.sampling.settings import Defaults, Setting
+from genserve.sampling.settings import Setting
 from genserve.sampling.solvers import SAMPLERS
 
 SCALE, TOP = 14, 40  # of 8 x 8 pixels; of the captions

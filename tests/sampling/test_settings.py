@@ -15,11 +15,12 @@ from genserve.drawing.local import draw
 from genserve.families import load
 from genserve.measure.sources import request_fields
 from genserve.runs.contract import Spec, Walk
+from genserve.sampling.defaults import BadSetting
 from genserve.sampling.langevin import slope
 from genserve.sampling.noise import Streams
 from genserve.sampling.samplers import Query, Sampler, sample
 from genserve.sampling.schedules import SCHEDULES, Tuned
-from genserve.sampling.settings import BadSetting, Setting
+from genserve.sampling.settings import Setting
 from genserve.serving.fields import BadRequest, parse
 from genserve.serving.requests.diffusion import DiffusionRequest
 from genserve.serving.requests.energy import EnergyRequest

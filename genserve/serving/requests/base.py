@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from genserve.runs.contract import Spec
+from genserve.sampling.defaults import BadSetting, Defaults
 from genserve.sampling.samplers import Sampler, See
-from genserve.sampling.settings import BadSetting, Defaults, Setting
+from genserve.sampling.settings import Setting
 from genserve.serving.fields import BadRequest, Fields
 from genserve.serving.orders import Order
 
