@@ -9,7 +9,7 @@ from genserve.serving.requests.pictures import PIXELS_MAX, WORK_MAX, PictureRequ
 
 TARGET = Path(__file__).parent.parent / "docs" / "api.md"
 
-HEAD = """<!-- Made by scripts/api_docs.py from genserve/api.py, api_diffusion.py and api_energy.py: edit there. -->
+HEAD = """<!-- Made by scripts/api_docs.py from genserve/serving/requests: edit there. -->
 # The API of a server
 
 Addresses: predictions on port 8080, management on 8081, metrics on 8082, all on loopback; in the container, predictions and

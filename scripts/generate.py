@@ -243,39 +243,39 @@ def from_server(config: GenerateConfig) -> Draw:
 
 
 def from_run(directory: Path) -> tuple[Draw, int]:
-    """Answer as the server would, in this process: the same handler over the same exported model.
+    """Answer as the server would, in this process: the same service over the same exported model.
 
     Returns:
-        What draws, and how many requests it wants together. A handler evaluates these and nothing else, in
+        What draws, and how many requests it wants together. A service evaluates these and nothing else, in
         a thread and a core of its own, so that rounding is the same whoever else draws. On a GPU there are
-        two handlers: while it evaluates for one, the other writes PNGs.
+        two services: while it evaluates for one, the other writes PNGs.
     """
     import torch
 
-    sys.path.insert(0, str(Path(__file__).parent.parent / "handlers"))
-    from diffusion_handler import DiffusionHandler
-    from energy_handler import EnergyHandler
-
+    from genserve.families import load
     from genserve.runs.directory import model_config
     from genserve.runs.export import export
+    from genserve.serving.service import Running, Service, loaded
 
     model = model_config(directory)
-    kind = {"diffusion": DiffusionHandler, "energy": EnergyHandler}[model.family]
+    kind = load(model.kind.request)
     device, workers, together = torch.device("cpu"), cores(), 1
     if torch.cuda.is_available():
         gpu = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
         values = SHARE * model.shape[0] * model.shape[1] * model.shape[2]
         device, workers, together = torch.device("cuda", gpu), 2, max(1, ON_GPU // values)
 
+    running = Running(device=device, precision="auto", budget=SHARE * together, deadline_s=86_400.0)
+
     def draw(groups: Iterable[list[dict[str, Any]]]) -> Answers:
-        idle: list[DiffusionHandler | EnergyHandler] = []
+        idle: list[Service] = []
         loading = threading.Lock()
 
         def answer(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
             with loading:
-                handler = idle.pop() if idle else loaded(kind(), Path(exported), device, together)
-            replies = handler.replies([{"body": fields} for fields in group], [{}] * len(group))
-            idle.append(handler)
+                service = idle.pop() if idle else loaded(Path(exported), kind, running)
+            replies = service.answers(group)
+            idle.append(service)
             return [checked(reply.status, reply.body) for reply in replies]
 
         with tempfile.TemporaryDirectory() as exported:
@@ -284,13 +284,6 @@ def from_run(directory: Path) -> tuple[Draw, int]:
                 yield from several
 
     return draw, together
-
-
-def loaded(handler: Any, folder: Path, device: Any, together: int) -> Any:
-    """Return a handler that evaluates so many requests at once, in one thread, however long it takes."""
-    handler.load(folder, device, budget=SHARE * together, lanes=1)
-    handler.deadline_s = 86400.0
-    return handler
 
 
 def cores() -> int:

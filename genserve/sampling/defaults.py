@@ -58,8 +58,10 @@ class Defaults:
     @property
     def keys(self) -> dict[str, type]:
         """The keys that a setting as text may have beside sampler and steps, with the type of each."""
-        own = {"step_size": float, "noise": float} if self.samplers[0] in WALKS else {"guidance": float}
-        return {"schedule": str, "eta": float, "sigma_min": float, "sigma_max": float} | own
+        walks = self.samplers[0] in WALKS
+        names = ["schedule", *([] if walks else ["guidance"]), "eta", "sigma_min", "sigma_max"]
+        names += ["step_size", "noise"] if walks else []
+        return {name: str if name == "schedule" else float for name in names}
 
     def tuned_for(self, steps: int) -> Tuned | None:
         """Return the tuned levels for this number of steps, if the model has some."""

@@ -1,8 +1,9 @@
-"""The energy handler in this process, over the shipped energies: every task, alone and in company."""
+"""The shipped energies in this process: every task, alone and in company."""
 
 import base64
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from by_hand import ByHand, Expected
-from loading import energy_handler
+from loading import service
 from PIL import Image
 from real_server import ROOT
 
@@ -19,6 +20,10 @@ from genserve.measure import metrics
 from genserve.measure.features import features_of
 from genserve.runs.directory import load_classifier, load_model
 from genserve.sampling.noise import Streams
+from genserve.serving.replies import Reply
+from genserve.serving.requests.energy import EnergyRequest
+from genserve.serving.rows import fields_of
+from genserve.serving.service import Service
 
 
 def digit() -> np.ndarray:
@@ -43,19 +48,19 @@ MASK = sent(np.repeat(np.arange(28)[:, None] < 14, 28, axis=1).astype(np.uint8) 
 
 
 @pytest.fixture(scope="module")
-def handler(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return energy_handler(tmp_path_factory.mktemp("energy"))
+def energy(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    return service(tmp_path_factory.mktemp("energy"), "energy-mnist")
 
 
 @pytest.fixture(scope="module")
-def classic(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return energy_handler(tmp_path_factory.mktemp("pcd"), "energy-mnist-pcd")
+def classic(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    return service(tmp_path_factory.mktemp("pcd"), "energy-mnist-pcd")
 
 
-def ask(handler: Any, *requests: dict[str, Any]) -> list[Any]:
-    replies = handler.replies([{"body": fields} for fields in requests], [{} for _ in requests])
+def ask(energy: Service, *requests: dict[str, Any]) -> list[Reply]:
+    replies = energy.answers(requests)
     assert len(replies) == len(requests)
-    return replies  # type: ignore[no-any-return]
+    return replies
 
 
 def pixels(reply: Any) -> np.ndarray:
@@ -114,22 +119,21 @@ def test_in_company_every_task_gets_what_its_formula_gives(
     name: str, requests: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     """In float32: the last gray level and a thousandth of the energy are left to rounding."""
-    handler = energy_handler(tmp_path, name, precision="fp32")
-    replies = ask(handler, *({**r, "format": "npy"} for r in requests))
+    replies = ask(service(tmp_path, name, precision="fp32"), *({**r, "format": "npy"} for r in requests))
     for request, reply, answer in zip(requests, replies, answers_by_hand(name, requests), strict=True):
         assert abs(pixels(reply) - shown(answer, request)).max() <= 1, request
         assert energies(reply) == pytest.approx(answer.energies.tolist(), rel=1e-3, abs=1e-3), request
 
 
-def test_in_bf16_too_but_for_its_rounding(handler: Any) -> None:
-    replies = ask(handler, *({**r, "format": "npy"} for r in MIXED))
+def test_in_bf16_too_but_for_its_rounding(energy: Service) -> None:
+    replies = ask(energy, *({**r, "format": "npy"} for r in MIXED))
     for request, reply, answer in zip(MIXED, replies, answers_by_hand("energy-mnist", MIXED), strict=True):
         assert abs(pixels(reply) - shown(answer, request)).mean() < 1.5, request
         assert energies(reply) == pytest.approx(answer.energies.tolist(), rel=0.03), request
 
 
-def test_a_score_is_the_energy_of_the_trained_network(handler: Any) -> None:
-    (reply,) = ask(handler, {"images": [SEVEN, STATIC], "sigma": 0.5})
+def test_a_score_is_the_energy_of_the_trained_network(energy: Service) -> None:
+    (reply,) = ask(energy, {"images": [SEVEN, STATIC], "sigma": 0.5})
     answer = json.loads(reply.body)
     network = load_model(ROOT / "weights" / "energy-mnist")
     x = torch.stack(
@@ -144,56 +148,56 @@ def test_a_score_is_the_energy_of_the_trained_network(handler: Any) -> None:
     assert "X-Seed" not in reply.headers  # nothing was drawn
 
 
-def test_ranks_tell_the_familiar_from_the_unfamiliar(handler: Any) -> None:
-    (reply,) = ask(handler, {"images": [SEVEN, STATIC]})
+def test_ranks_tell_the_familiar_from_the_unfamiliar(energy: Service) -> None:
+    (reply,) = ask(energy, {"images": [SEVEN, STATIC]})
     familiar, unfamiliar = (row["rank"] for row in json.loads(reply.body)["images"])
     assert familiar < 0.999
     assert unfamiliar == 1
 
 
-def test_what_it_draws_has_the_energy_of_what_it_learnt(handler: Any) -> None:
-    (reply,) = ask(handler, {"num_samples": 32, "seed": 0, "format": "json"})
+def test_what_it_draws_has_the_energy_of_what_it_learnt(energy: Service) -> None:
+    (reply,) = ask(energy, {"num_samples": 32, "seed": 0, "format": "json"})
     ranks = [row["rank"] for row in json.loads(reply.body)["images"]]
     assert 0.2 < np.mean(ranks) < 0.9
     assert sum(rank == 1 for rank in ranks) <= 2
 
 
-def test_refining_goes_downhill_and_says_so(handler: Any) -> None:
-    (reply,) = ask(handler, {"task": "refine", "images": [NOISY, SEVEN], "format": "json"})
+def test_refining_goes_downhill_and_says_so(energy: Service) -> None:
+    (reply,) = ask(energy, {"task": "refine", "images": [NOISY, SEVEN], "format": "json"})
     for row in json.loads(reply.body)["images"]:
         assert row["energy"] < row["energy_before"]
         assert row["rank"] <= row["rank_before"]
     assert reply.headers["X-NFE"] == "22"  # twenty steps between two readings
 
 
-def test_mala_says_how_many_of_its_steps_were_taken(handler: Any) -> None:
+def test_mala_says_how_many_of_its_steps_were_taken(energy: Service) -> None:
     fields = {"task": "refine", "images": [SEVEN, NOISY], "sampler": "mala", "steps": 8, "seed": 1}
-    short, long = ask(handler, {**fields, "step_size": 1e-6}, {**fields, "step_size": 5.0})
+    short, long = ask(energy, {**fields, "step_size": 1e-6}, {**fields, "step_size": 5.0})
     assert short.headers["X-Acceptance"] == "1.0,1.0"
     assert float(long.headers["X-Acceptance"].split(",")[0]) < 0.5
 
 
-def test_restoring_takes_the_noise_away(handler: Any) -> None:
-    (reply,) = ask(handler, {"task": "restore", "images": NOISY, "format": "npy", "seed": 1})
+def test_restoring_takes_the_noise_away(energy: Service) -> None:
+    (reply,) = ask(energy, {"task": "restore", "images": NOISY, "format": "npy", "seed": 1})
     clean = digit().astype(int)
     noisy = np.array(Image.open(io.BytesIO(base64.b64decode(NOISY)))).astype(int)
     restored = pixels(reply)[0, ..., 0]
     assert np.abs(restored - clean).mean() < np.abs(noisy - clean).mean() / 2
 
 
-@pytest.mark.parametrize("run", ["handler", "classic"])
+@pytest.mark.parametrize("run", ["energy", "classic"])
 def test_a_mask_keeps_what_is_white_and_fills_the_rest(run: str, request: pytest.FixtureRequest) -> None:
-    handler = request.getfixturevalue(run)
+    energy = request.getfixturevalue(run)
     fields = {"task": "restore", "images": SEVEN, "mask": MASK, "format": "npy"}
-    one, other = (pixels(r)[0, ..., 0] for r in ask(handler, {**fields, "seed": 1}, {**fields, "seed": 2}))
+    one, other = (pixels(r)[0, ..., 0] for r in ask(energy, {**fields, "seed": 1}, {**fields, "seed": 2}))
     assert (one[:14] == digit()[:14]).all()
     assert (other[:14] == digit()[:14]).all()
     assert one[14:].max() > 100
     assert (one[14:] != other[14:]).any()
 
 
-def test_a_heat_map_is_the_gradient(handler: Any) -> None:
-    (reply,) = ask(handler, {"task": "explain", "images": STATIC, "format": "npy", "sigma": 0.5})
+def test_a_heat_map_is_the_gradient(energy: Service) -> None:
+    (reply,) = ask(energy, {"task": "explain", "images": STATIC, "format": "npy", "sigma": 0.5})
     shown = pixels(reply)[0]
     assert shown.shape == (28, 28, 3)
     network = load_model(ROOT / "weights" / "energy-mnist")
@@ -204,9 +208,9 @@ def test_a_heat_map_is_the_gradient(handler: Any) -> None:
     assert np.corrcoef(warm.flatten(), gradient.flatten().numpy())[0, 1] > 0.95
 
 
-def test_an_image_is_its_seed_and_index(handler: Any) -> None:
+def test_an_image_is_its_seed_and_index(energy: Service) -> None:
     few, later = ask(
-        handler,
+        energy,
         {"num_samples": 3, "seed": 1, "format": "npy", "steps": 4, "sampler": "langevin"},
         {"num_samples": 1, "seed": 1, "first_index": 2, "format": "npy", "steps": 4, "sampler": "langevin"},
     )
@@ -214,7 +218,7 @@ def test_an_image_is_its_seed_and_index(handler: Any) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["langevin", "mala"])
-def test_the_classic_energy_walks_from_uniform_noise(classic: Any, sampler: str) -> None:
+def test_the_classic_energy_walks_from_uniform_noise(classic: Service, sampler: str) -> None:
     strip, plain = ask(
         classic,
         {"seed": 1, "num_samples": 2, "sampler": sampler, "steps": 12, "format": "filmstrip"},
@@ -228,7 +232,7 @@ def test_the_classic_energy_walks_from_uniform_noise(classic: Any, sampler: str)
     assert abs(shown[:28, -28:] - pixels(plain)[0, ..., 0]).max() <= 1
 
 
-def test_the_classic_energy_draws_strokes_from_noise(classic: Any) -> None:
+def test_the_classic_energy_draws_strokes_from_noise(classic: Service) -> None:
     (reply,) = ask(classic, {"seed": 1, "num_samples": 8, "format": "json"})
     rows = json.loads(reply.body)["images"]
     assert np.mean([row["rank"] for row in rows]) < 0.99  # of noise it would be 1
@@ -272,8 +276,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "named"), BAD)
-def test_what_is_wrong_is_named(handler: Any, fields: dict[str, Any], named: str) -> None:
-    (reply,) = ask(handler, fields)
+def test_what_is_wrong_is_named(energy: Service, fields: dict[str, Any], named: str) -> None:
+    (reply,) = ask(energy, fields)
     assert reply.status == 400, reply.body
     error = json.loads(reply.body)
     assert error["field"] == named
@@ -281,7 +285,7 @@ def test_what_is_wrong_is_named(handler: Any, fields: dict[str, Any], named: str
     assert error["allowed"]
 
 
-def test_an_energy_without_noise_levels_refuses_what_needs_them(classic: Any) -> None:
+def test_an_energy_without_noise_levels_refuses_what_needs_them(classic: Service) -> None:
     for fields, named in (
         ({"sampler": "ddim"}, "sampler"),
         ({"schedule": "karras"}, "schedule"),
@@ -294,7 +298,7 @@ def test_an_energy_without_noise_levels_refuses_what_needs_them(classic: Any) ->
         assert (reply.status, json.loads(reply.body)["field"]) == (400, named)
 
 
-def test_a_picture_of_another_size_or_kind_is_refused_and_others_are_answered(handler: Any) -> None:
+def test_a_picture_of_another_size_or_kind_is_refused_and_others_are_answered(energy: Service) -> None:
     def encoded(picture: Image.Image, kind: str = "PNG") -> str:
         buffer = io.BytesIO()
         picture.save(buffer, kind)
@@ -306,7 +310,7 @@ def test_a_picture_of_another_size_or_kind_is_refused_and_others_are_answered(ha
     colour = Image.fromarray(np.stack([digit()] * 3, axis=2))
     wrong = [{"images": encoded(p)} for p in (large, bomb, glass)]
     *refused, good, jpeg, mine = ask(
-        handler,
+        energy,
         *wrong,
         {"images": encoded(colour)},
         {"images": "data:image/jpeg;base64," + encoded(Image.fromarray(digit()), "JPEG")},
@@ -322,16 +326,16 @@ def test_a_picture_of_another_size_or_kind_is_refused_and_others_are_answered(ha
 
 
 def test_a_failed_request_is_logged_without_the_client_s_pictures(
-    handler: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    energy: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sampler = type(handler).sampler
+    begin = EnergyRequest.begin
 
-    def diverging(self: Any, request: Any, see: Any, notes: Any) -> Any:
-        x_0 = yield from sampler(self, request, see, notes)
+    def diverging(*arguments: Any) -> Any:
+        x_0 = yield from begin(*arguments)
         return x_0 * float("nan")
 
-    monkeypatch.setattr(type(handler), "sampler", diverging)
-    (reply,) = ask(handler, {"task": "restore", "images": SEVEN, "mask": MASK, "seed": 13, "steps": 3})
+    monkeypatch.setattr(EnergyRequest, "begin", staticmethod(diverging))
+    (reply,) = ask(energy, {"task": "restore", "images": SEVEN, "mask": MASK, "seed": 13, "steps": 3})
     assert reply.status == 500
     assert json.loads(reply.body)["field"] == ""
     assert "task=restore seed=13" in caplog.text
@@ -340,29 +344,30 @@ def test_a_failed_request_is_logged_without_the_client_s_pictures(
         assert picture[:12] not in caplog.text
 
 
-def test_null_beside_pictures_is_not_given(handler: Any) -> None:
-    nothing = {name: None for name in type(handler).Request.model_fields if name != "images"}
-    plain, with_nulls = ask(handler, {"images": SEVEN}, {"images": SEVEN, **nothing})
+def test_null_beside_pictures_is_not_given(energy: Service) -> None:
+    nothing = {name: None for name in EnergyRequest.model_fields if name != "images"}
+    plain, with_nulls = ask(energy, {"images": SEVEN}, {"images": SEVEN, **nothing})
     assert with_nulls.status == 200, with_nulls.body
     assert with_nulls.body == plain.body
 
 
 @pytest.mark.parametrize("task", ["score", "refine", "restore", "explain"])
-def test_two_pictures_in_one_text_are_refused_in_json_and_read_in_a_form(handler: Any, task: str) -> None:
+def test_two_pictures_in_one_text_are_refused_in_json_and_read_in_a_form(energy: Service, task: str) -> None:
     fields = {"task": task, "images": f"{SEVEN},{STATIC}"}
-    (refused,) = ask(handler, fields)
+    (refused,) = ask(energy, fields)
     assert (refused.status, json.loads(refused.body)["field"]) == (400, "images")
     assert SEVEN[:12].encode() not in refused.body
     form = {name: value.encode() for name, value in fields.items()} | {"seed": b"1", "steps": b"1"}
     if task in ("score", "explain"):
         del form["seed"], form["steps"]
-    (taken,) = handler.replies([form], [{}])
+    assert energy.admit("form", lambda: fields_of(form, {}, EnergyRequest)) is None
+    taken = energy.collect(math.inf)["form"]
     assert taken.status == 200, taken.body
     assert len(energies(taken)) == 2
 
 
-def test_describe_says_how_it_is_read_and_walked_on(handler: Any) -> None:
-    (reply,) = ask(handler, {"task": "describe"})
+def test_describe_says_how_it_is_read_and_walked_on(energy: Service) -> None:
+    (reply,) = ask(energy, {"task": "describe"})
     described = json.loads(reply.body)
     assert described["family"] == "energy"
     assert described["walk"]["read_sigma"] == 0.5
@@ -371,10 +376,10 @@ def test_describe_says_how_it_is_read_and_walked_on(handler: Any) -> None:
 
 
 @pytest.mark.parametrize("steps", [4, 6])
-def test_few_steps_draw_the_classes_asked_for(handler: Any, steps: int) -> None:
+def test_few_steps_draw_the_classes_asked_for(energy: Service, steps: int) -> None:
     """Started from more noise than the sampler is told of, as once, 78 and 91 of 100 are recognised."""
     labels = [str(k % 10) for k in range(60)]
-    (reply,) = ask(handler, {"steps": steps, "seed": 0, "label": labels, "format": "npy"})
+    (reply,) = ask(energy, {"steps": steps, "seed": 0, "label": labels, "format": "npy"})
     classifier = load_classifier(ROOT / "weights" / "classifier-mnist")
     features = features_of(classifier, torch.from_numpy(pixels(reply)).byte().permute(0, 3, 1, 2))
     right = metrics.accuracy(classifier.logits(features), torch.arange(60) % 10)
