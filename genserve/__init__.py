@@ -28,6 +28,7 @@ _MODULES = {  # name -> the module that has it
     "karras": "genserve.sampling.schedules",
     "load_denoiser": "genserve.runs.directory",
     "load_model": "genserve.runs.directory",
+    "located": "genserve.places",
     "model_config": "genserve.runs.directory",
     "png": "genserve.images",
     "sample": "genserve.sampling.samplers",

@@ -4,6 +4,7 @@ from genserve.drawing.local import served_model as served_model
 from genserve.images import grid as grid
 from genserve.images import png as png
 from genserve.images import to_pixels as to_pixels
+from genserve.places import located as located
 from genserve.runs.directory import load_denoiser as load_denoiser
 from genserve.runs.directory import load_model as load_model
 from genserve.runs.directory import model_config as model_config

@@ -25,7 +25,7 @@ models         | leaves sampling
 data           | leaves
 runs           | leaves sampling models
 drawing        | leaves sampling models runs
-learning       | leaves sampling models data runs
+learning       | leaves sampling models data runs drawing
 measure        | leaves sampling models data runs drawing
 serving        | leaves sampling runs
 serving.hosts  | leaves sampling serving
