@@ -5,6 +5,7 @@ from pathlib import Path
 
 from genserve.cli import plain_errors
 from genserve.places import PROJECT
+from genserve.sampling.solvers import SOLVERS, WALKS
 from genserve.serving.fields import BadRequest, allowed, parse
 from genserve.serving.requests.diffusion import DiffusionRequest
 from genserve.serving.requests.energy import EnergyRequest
@@ -40,7 +41,26 @@ ENERGY = """
 An energy also takes:
 """
 
+SOLVER_TABLE = """
+### Samplers
+
+| `sampler` | evaluations of 10 steps | `eta` | what it is |
+|---|---:|---|---|
+"""
+
 TAIL = f"""
+### From a picture, and between two seeds
+
+| sent to a diffusion model | what happens |
+|---|---|
+| `init_image` | the picture gets noise and is drawn again from there, by the last steps only: `strength` is their share. `num_samples` images are as many variations. Without a `label` no class is drawn; with one, the picture turns into that class |
+| `init_image` and `mask` | what is white in the mask stays, to the byte; the rest is drawn so that it fits. Each step is run `resample` times, 4 if not given: at 1 seams are seen ([quality.md](quality.md#filling-what-a-mask-leaves-out)) |
+| `seed_to` | image k of n is drawn from noise at t = k / (n - 1) on the way from `seed` to `seed_to`. The ends are the plain images `first_index` of the two seeds. JSON has each image's `t`, the header `X-T` all of them |
+
+With `strength` s and n `steps`, s x n steps are run, rounded, at least one. The first of them says how much noise the picture gets, so what a strength does also
+depends on the schedule. At strength 1 the start is noise alone, and the answer is the same as without a picture, but for what a mask keeps.
+JSON (`settings`) and headers (`X-Strength`, `X-Resample`, `X-Seed-To`) name what was used. Pictures and masks are sent like an energy's `images`: base64 in JSON, a file in multipart; see below.
+
 ### What an energy is asked
 
 | `task` | what happens | answer |
@@ -91,7 +111,7 @@ Other servers' clients may wrap the fields, in a body that has nothing beside:
 
 ### Limits
 
-Further limits: images x network evaluations of one request at most {WORK_MAX:,} (`heun` takes 2 `steps` - 1, guidance doubles);
+Further limits: images x network evaluations of one request at most {WORK_MAX:,} (`heun` takes 2 `steps` - 1, guidance doubles, `resample` multiplies);
 an answer at most {PIXELS_MAX:,} values, `scale` and frames included.
 
 ### What an image depends on
@@ -112,7 +132,7 @@ at most 1 of 255 in any pixel, and none at all in bf16 on a CPU. A retry is safe
 | `filmstrip` | `image/png` | a row an image: up to nine noise levels, then the picture; x_t / sqrt(1 + sigma^2), as the papers draw it |
 | `gif` | `image/gif` | the grid at up to 49 noise levels, then the pictures |
 
-Headers: `X-Seed`, `X-Steps`, `X-Sampler`, `X-Schedule`, `X-Eta`, `X-NFE` (network evaluations of each image), `X-Model-Version`, and `Server-Timing`
+Headers: `X-Seed`, `X-Steps`, `X-Sampler`, `X-Schedule`, `X-Eta`, `X-Strength`, `X-Resample`, `X-Seed-To`, `X-NFE` (network evaluations of each image), `X-Model-Version`, and `Server-Timing`
 with `queue` (before the first evaluation), `sample` and `encode` in milliseconds.
 
 ### Streams
@@ -162,6 +182,16 @@ def row(kind: type[PictureRequest], name: str) -> str:
     return f"| `{name}` | {default} | {allowed(kind, name)} | {field.description} |\n"
 
 
+def solver_rows() -> str:
+    """Return a row for each sampler."""
+    rows = ""
+    for name, solver in (WALKS | SOLVERS).items():
+        eta = "yes" if solver.takes_eta else ""
+        what = solver.summary + ("; of an energy" if solver.slopes else "")
+        rows += f"| `{name}` | {solver.evaluations(10)} | {eta} | {what} |\n"
+    return rows
+
+
 def page() -> str:
     """Return the page: fields that are alike in every family once, all others with each family."""
     kinds = (DiffusionRequest, EnergyRequest)
@@ -175,6 +205,7 @@ def page() -> str:
     tables = HEAD + TABLE + "".join(row(DiffusionRequest, name) for name in shared)
     for title, rows in zip((DIFFUSION, ENERGY), own, strict=True):
         tables += title + TABLE + "".join(rows)
+    tables += SOLVER_TABLE + solver_rows()
     return tables + TAIL.replace("{example}", example)
 
 

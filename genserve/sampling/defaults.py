@@ -57,7 +57,7 @@ class Defaults:
 
     @property
     def keys(self) -> dict[str, type]:
-        """What a setting as text may say beside sampler and steps."""
+        """The keys that a setting as text may have beside sampler and steps, with the type of each."""
         walks = self.samplers[0] in WALKS
         names = ["schedule", *([] if walks else ["guidance"]), "eta", "sigma_min", "sigma_max"]
         names += ["step_size", "noise"] if walks else []

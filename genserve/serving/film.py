@@ -75,7 +75,7 @@ def film_for(order: Order, setting: Setting | None) -> Film | None:
     """Return what watches the sampler; None if only finished images are shown."""
     if setting is None:
         return None
-    cost, levels, walks = (2 if setting.guidance != 1 else 1), setting.steps, setting.one_level
+    cost, levels, walks = (2 if setting.guidance != 1 else 1), setting.steps_run, setting.one_level
     if order.stream:
         return Film(levels, order.frames - 1, order.preview, cost, walks)
     keep = {"filmstrip": STRIP_MAX - 1, "gif": FRAMES_MAX - 1}.get(order.format)

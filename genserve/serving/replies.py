@@ -22,6 +22,7 @@ TYPES = {
     "npy": "application/x-npy",
     "zip": "application/zip",
 }
+HEADERS = ("sampler", "steps", "schedule", "eta", "strength", "resample", "seed_to")  # facts that stand there
 
 
 @dataclass
@@ -93,9 +94,13 @@ def answer(
 def headers(seed: int | None, facts: dict[str, Any], nfe: int, notes: Notes) -> dict[str, str]:
     """Return the headers that say how to get the same images again."""
     values: dict[str, Any] = {"X-Seed": seed, "X-NFE": nfe}
-    values |= {f"X-{name.title()}": facts[name] for name in ("sampler", "steps", "schedule", "eta")}
-    values |= {f"X-{name.title().replace('_', '-')}": ",".join(map(str, row)) for name, row in notes.items()}
+    values |= {_header(name): facts.get(name) for name in HEADERS}
+    values |= {_header(name): ",".join(map(str, row)) for name, row in notes.items()}
     return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _header(name: str) -> str:
+    return f"X-{name.title().replace('_', '-')}"
 
 
 def listing(

@@ -163,7 +163,9 @@ class Service:
             sampler = self.kind.begin(order, setting, self.spec, self.running.device, see, notes)
             self.lanes.admit(key, sampler)
             facts = order.facts | {"precision": self.running.precision}
-            stream = Stream(order, setting.steps, facts, film) if order.stream and film and setting else None
+            stream = None
+            if order.stream and film and setting:
+                stream = Stream(order, setting.steps_run, facts, film)
             self._open[key] = Admitted(order, setting, facts, film, notes, time.perf_counter(), stream)
             return None
         except BadRequest as error:

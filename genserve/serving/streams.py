@@ -22,7 +22,7 @@ class Stream:
 
     Args:
         order: with `stream`.
-        steps: of its sampler.
+        steps: that its sampler runs.
         facts: as for `answer`.
         film: what watches its sampler.
     """

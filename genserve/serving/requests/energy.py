@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from genserve.runs.contract import Spec
 from genserve.sampling.defaults import Defaults
@@ -15,7 +14,7 @@ from genserve.serving.orders import Order
 from genserve.serving.requests.base import fitting
 from genserve.serving.requests.energy_tasks import TASKS, Task, answering, walk_of
 from genserve.serving.requests.pictures import PictureRequest
-from genserve.serving.uploads import FORMATS, decoded
+from genserve.serving.requests.sent import kept, picture
 
 
 class EnergyRequest(PictureRequest):
@@ -44,8 +43,8 @@ class EnergyRequest(PictureRequest):
     )
     sampler: str | None = field(
         None,
-        "the model's best if not given; `mala` walks at one noise level, the diffusion samplers want a "
-        "model that knows several",
+        "the model's best if not given; `mala` walks at one noise level, the diffusion samplers take a model "
+        "that knows several",
         one_of=(*WALKS, *SAMPLERS),
     )
     sigma: Real | None = field(
@@ -87,10 +86,7 @@ class EnergyRequest(PictureRequest):
         if setting is None:
             self._refuse(f"{name} takes no step", "steps", "sampler", "step_size", "noise", "eta", "schedule")
             self._refuse(f"{name} draws nothing and knows no class", "seed", "label")
-        pictures = [self._picture("images", k, data, spec) for k, data in enumerate(files)]
-        keep = None
-        if self.mask is not None:
-            keep = self._picture("mask", 0, self.mask, spec).mean(0, keepdim=True) > 0
+        pictures = [picture("images", data, spec, k) for k, data in enumerate(files)]
         order = self._order(
             spec,
             task=name,
@@ -102,7 +98,7 @@ class EnergyRequest(PictureRequest):
             facts=_facts(name, setting, sigma),
             format="json" if name == "score" else self.format,
             pictures=torch.stack(pictures) if pictures else None,
-            keep=keep,
+            keep=kept(self.mask, spec),
             pictured=name != "score",
             sigma=sigma,
         )
@@ -184,14 +180,6 @@ class EnergyRequest(PictureRequest):
             allowed = f"{spec.sigma_min:g} to {spec.sigma_max:g}"
             raise BadRequest("sigma", f"this model does not know the noise level {self.sigma:g}", allowed)
         return self.sigma
-
-    def _picture(self, name: str, k: int, data: bytes, spec: Spec) -> Tensor:
-        try:
-            return decoded(data, spec.shape)
-        except ValueError as error:
-            c, h, w = spec.shape
-            allowed = f"{w} x {h} pixels, {'gray' if c == 1 else 'colour'}, {', '.join(FORMATS)}"
-            raise BadRequest(name, f"{name} {k}: {error}", allowed) from None
 
 
 def _facts(task: str, setting: Setting | None, sigma: float | None) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def _check_size(order: Order, spec: Spec, setting: Setting | None) -> None:
     across = STRIP_MAX if strip else min(n, order.columns or math.isqrt(n - 1) + 1)
     down = n if strip else math.ceil(n / across)
     most = FRAMES_MAX if order.format == "gif" else (order.frames or 1)
-    frames = min(1 if setting is None else setting.steps, most - 1) + 1
+    frames = min(1 if setting is None else setting.steps_run, most - 1) + 1
     values = across * down * h * w * order.scale**2 * c  # of one frame
     if values * frames <= PIXELS_MAX:
         return
