@@ -1,6 +1,6 @@
-"""Write files as a whole or not at all, and name the file in every error.
+"""Write files completely or not at all, and name the file in every error.
 
-Every write goes to a neighbour first and is renamed into place: a reader sees the old file or the new one.
+Every write goes to a temporary file beside it, which is then renamed: a reader sees the old file or the new.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name a file in the system's errors, which do not always have one: a full disk has none."""
+    """Add the name of a file to errors of the system, which may lack it: that of a full disk does."""
     try:
         yield
     except OSError as error:
@@ -23,13 +23,13 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def parsing(path: Path, what: str) -> Iterator[None]:
-    """Name a file in errors of what is made from its contents.
+    """Turn errors that wrong contents of a file lead to into one ValueError with its name.
 
     Args:
-        what: the file should be, with its article.
+        what: what the file should be, with its article.
 
     Raises:
-        ValueError: in place of whatever a wrong value led to.
+        ValueError: in place of ValueError, TypeError, LookupError and AttributeError.
     """
     try:
         yield
@@ -40,7 +40,7 @@ def parsing(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` once everything is written; else the old file stays.
+    """Open a file that replaces `path` once everything is written; if that fails, the old file stays.
 
     Raises:
         OSError: the disk is full, the folder read-only, and so on, with the name of the file.
@@ -58,7 +58,7 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing; raises as `atomic`."""
+    """Write a file completely or not at all; raises as `atomic`."""
     with atomic(path) as file:
         file.write(data)
 
@@ -82,10 +82,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
-    """Return the object, or what else is expected, that a JSON file holds.
+    """Return the value in a JSON file.
+
+    Args:
+        kind: of the value, dict or list.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
         ValueError: it holds another kind of value, or is torn.
     """
     with naming(path):
@@ -100,7 +103,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
 
 
 def digest(*paths: Path) -> str:
-    """Return the SHA-256 of files, one after the other, in hexadecimal.
+    """Return the SHA-256 of the contents of files, one after the other, in hexadecimal.
 
     Raises:
         OSError: one is missing or cannot be read.

@@ -1,6 +1,6 @@
-"""One reader for every picture that comes in, from a training folder, an upload or an evaluated folder.
+"""Read a picture file, whether from a training folder, an upload or an evaluated folder.
 
-docs/pictures.md has its rules. A picture is read as it looks, or refused in a sentence that says why: no
+docs/pictures.md has the rules. A picture is read as it looks, or refused in a sentence that says why: no
 value is clamped, no transparency dropped and no frame left out.
 """
 
@@ -23,13 +23,13 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 GRAY = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N")  # modes of Pillow
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 GRAY_ALPHA_16 = "LA;16B"  # Pillow reads it as RGBA
-# Pillow multiplies these pixels of a PNG, but leaves the colour that is transparent as it is in the file.
+# Pillow multiplies these pixels of a PNG, but leaves the transparent colour as it is in the file.
 SCALED = {"L;2": 85.0, "L;4": 17.0, "RGB;16B": 1 / 256}
-# where the passes of an interlaced PNG begin, and in what steps: x, y, dx, dy
+# start and step of the passes of an interlaced PNG: x, y, dx, dy
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # of TIFF
 
-# What Pillow raises for a file that is damaged: tests/test_pictures.py damages thousands.
+# What Pillow raises for a damaged file: tests/test_image_files.py damages thousands.
 DAMAGE: tuple[type[Exception], ...] = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError,
     struct.error, zlib.error, Warning,
@@ -45,19 +45,19 @@ def read(
     """Return a picture's pixels, upright, (H, W, C) uint8.
 
     Args:
-        source: a file, or what is in it.
-        channels: 1 gray or 3 colour, to which it is converted; None keeps what the picture has.
+        source: a file, or its contents.
+        channels: 1 converts to gray, 3 to colour; None keeps those of the picture.
         size: (W, H) in pixels that the upright picture must have; None takes any.
         formats: some of FORMATS.
 
     Raises:
-        ValueError: it is no such picture; the message begins with the file's name where there is one.
+        ValueError: it is not such a picture; the message begins with the file's name, if it has one.
     """
     try:
         picture, raw = _upright(_content(source), size, formats)
         if _transparent(picture, raw):
             raise ValueError("transparent in places: put it on a background first")
-        picture.info.pop("transparency", None)  # of a colour that no pixel has; Pillow would warn of it
+        picture.info.pop("transparency", None)  # of a colour that no pixel has; Pillow would warn about it
         gray = picture.mode in GRAY or raw == GRAY_ALPHA_16
         if picture.mode.startswith("I;16"):
             picture = Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8))
@@ -81,10 +81,10 @@ def _content(source: Path | bytes) -> bytes:
 
 
 def _upright(data: bytes, size: tuple[int, int] | None, formats: tuple[str, ...]) -> tuple[Image.Image, str]:
-    """Return the one picture of a file, turned as its EXIF says, and how a PNG stores its pixels."""
+    """Return the only picture of a file, turned as its EXIF says, and the raw mode of a PNG."""
     with _explained(formats):
         picture = Image.open(io.BytesIO(data), formats=formats)
-        # A phone's MPO is a JPEG that is followed by depth or a second view.
+        # A phone's MPO is a JPEG with depth or a second view after it.
         frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
     if frames > 1:
         raise ValueError(f"{frames} frames or pages, must be one picture")
@@ -115,7 +115,7 @@ def _upright(data: bytes, size: tuple[int, int] | None, formats: tuple[str, ...]
 
 
 def _has_all_rows(data: bytes) -> bool:
-    """Return whether a PNG's stream holds every row; Pillow leaves those that are missing black.
+    """Return whether a PNG's stream holds every row; Pillow leaves missing rows black.
 
     Source: PNG specification (W3C, third edition), sections 7.3, 8.1 (Adam7) and 11.2.1.
     """
@@ -124,7 +124,7 @@ def _has_all_rows(data: bytes) -> bool:
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
     sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]
-    wanted = sum(h * (1 + -(-w * bits // 8)) for w, h in sizes if w > 0 and h > 0)
+    n_bytes = sum(h * (1 + -(-w * bits // 8)) for w, h in sizes if w > 0 and h > 0)
     stream: list[bytes] = []
     start = 8
     while start < len(data):
@@ -134,18 +134,18 @@ def _has_all_rows(data: bytes) -> bool:
         if kind == b"IEND":
             break
         start += 12 + length
-    return len(zlib.decompressobj().decompress(b"".join(stream), wanted)) >= wanted
+    return len(zlib.decompressobj().decompress(b"".join(stream), n_bytes)) >= n_bytes
 
 
 def _colours(picture: Image.Image) -> int:
-    """Return how many colours the palette of a picture has."""
+    """Return the number of colours in the palette of a picture."""
     palette = picture.palette
     return len(palette.palette) // len(palette.mode) if palette else 0
 
 
-def _another_size(size: tuple[int, int], wanted: tuple[int, int] | None) -> ValueError:
-    assert wanted is not None
-    return ValueError(f"{size[0]} x {size[1]} pixels, not {wanted[0]} x {wanted[1]}")
+def _another_size(size: tuple[int, int], expected: tuple[int, int] | None) -> ValueError:
+    assert expected is not None
+    return ValueError(f"{size[0]} x {size[1]} pixels, not {expected[0]} x {expected[1]}")
 
 
 def _transparent(picture: Image.Image, raw: str) -> bool:
@@ -166,10 +166,10 @@ def _transparent(picture: Image.Image, raw: str) -> bool:
 
 @contextmanager
 def _explained(formats: tuple[str, ...]) -> Iterator[None]:
-    """Turn what Pillow raises or warns of into a ValueError of one sentence."""
+    """Turn the errors and warnings of Pillow into a ValueError of one sentence."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # Pillow only warns of some files that it should not open
-        warnings.filterwarnings("ignore", "Image appears to be a malformed MPO")  # its first picture is there
+        warnings.simplefilter("error")  # Pillow opens some files with only a warning
+        warnings.filterwarnings("ignore", "Image appears to be a malformed MPO")  # its first picture is whole
         try:
             yield
         except UnidentifiedImageError:

@@ -1,4 +1,4 @@
-"""Tensors in [-1, 1] to pictures for people and back: pixels, PNG, grids, strips, animations, archives."""
+"""Turn tensors in [-1, 1] into pictures for people: pixels, PNG, grids, strips, animations, archives."""
 
 import io
 import math
@@ -14,7 +14,7 @@ from torch import Tensor
 Pixels = NDArray[np.uint8]  # (..., H, W, C) with C = 1 or 3
 
 GAP = 2  # pixels between the pictures of a grid
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the time every file in a zip carries, so that equal pictures are equal bytes
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the time of every file in a zip, so that equal pictures are equal bytes
 
 
 def normalise(x: Tensor) -> Tensor:
@@ -36,10 +36,10 @@ def to_pixels(x: Tensor) -> Pixels:
 
 
 def heat(x: Tensor, gradient: Tensor) -> Tensor:
-    """Return where a picture's energy would rise, as a picture (B, 3, H, W) in [-1, 1].
+    """Return a heat map of an energy's gradient over a picture, (B, 3, H, W) in [-1, 1].
 
-    Over the picture in dark gray: red where a brighter pixel would raise the energy (it is too bright), blue
-    where it would lower it; full colour at the image's steepest pixel.
+    The picture is in dark gray. A pixel is red if it would raise the energy by being brighter (it is too
+    bright already) and blue if it would lower it, with full colour at the image's steepest pixel.
 
     Args:
         x: (B, C, H, W) in [-1, 1];  gradient: of the energy, like x.
@@ -58,10 +58,11 @@ def enlarge(pixels: Pixels, scale: int) -> Pixels:
 
 
 def grid(pixels: Pixels, columns: int | None = None, background: int = 255) -> Pixels:
-    """Lay (B, H, W, C) out row by row, with a gap between them.
+    """Lay out pictures (B, H, W, C) row by row, with a gap between them.
 
     Args:
-        columns: none makes the grid as square as B allows.
+        columns: None makes the grid as square as B allows.
+        background: gray of the gaps, 0 to 255.
 
     Returns:
         (rows * (H + GAP) - GAP, columns * (W + GAP) - GAP, C).
@@ -82,14 +83,14 @@ def picture(pixels: Pixels) -> Image.Image:
 
 
 def png(pixels: Pixels) -> bytes:
-    """Encode (H, W, C). Level 1: on small pictures the higher ones cost time and save nothing."""
+    """Encode (H, W, C) at compression level 1; higher levels cost time and save nothing on small pictures."""
     buffer = io.BytesIO()
     picture(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
 def gif(frames: Sequence[Pixels], milliseconds: int = 80, hold: int = 1500) -> bytes:
-    """Encode equal (H, W, C) frames as an endless animation; the last one rests for `hold` milliseconds."""
+    """Encode frames (H, W, C) as an endless animation; the last one stays for `hold` milliseconds."""
     first, *rest = (picture(frame).convert("L" if frame.shape[-1] == 1 else "RGB") for frame in frames)
     buffer = io.BytesIO()
     durations = [milliseconds] * len(rest) + [hold]
@@ -98,7 +99,7 @@ def gif(frames: Sequence[Pixels], milliseconds: int = 80, hold: int = 1500) -> b
 
 
 def npy(pixels: Pixels) -> bytes:
-    """Encode (B, H, W, C) uint8 as NumPy's own file format."""
+    """Encode (B, H, W, C) uint8 in NumPy's own file format."""
     buffer = io.BytesIO()
     np.save(buffer, pixels, allow_pickle=False)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The precision in which a network computes: bf16 where the hardware multiplies it, else fp32."""
+"""Choose the precision of a network: bf16 if the hardware multiplies it, else fp32."""
 
 import torch
 
@@ -6,10 +6,10 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def precision_for(device: torch.device) -> str:
-    """Return "bf16" where the device multiplies it in hardware, else "fp32".
+    """Return "bf16" if the device multiplies it in hardware, else "fp32".
 
-    A matter of the machine and of nothing that changes on it: a worker that starts again draws the same
-    pictures. A CPU that only emulates bf16 is several times slower in it.
+    The answer depends on nothing that changes on a machine, so that a worker draws the same pictures after a
+    restart. A CPU that only emulates bf16 is several times slower with it.
     """
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)

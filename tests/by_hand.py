@@ -1,6 +1,6 @@
-"""What a served model must answer, worked out without the served code: the eager network and the formulas.
+"""Work out a served model's answers without the served code: from the eager network and the formulas.
 
-Nothing of genserve.settings, walks, draw, engine or export is used, and none of the samplers.
+It uses no sampler, setting, engine or exported model of genserve.
 """
 
 import json
@@ -18,11 +18,11 @@ from genserve.sampling.noise import Streams, drawn_classes
 from genserve.sampling.schedules import cosine, karras, linear, offset_cosine
 
 N_CLASSES = 10  # of the digits; as a class it means "no class"
-READ_SIGMA = 0.5  # where the residual energy is read, and how noisy a picture to be restored is
+READ_SIGMA = 0.5  # level at which the residual energy is read, and of the noise in a picture to restore
 
 
 class Expected(NamedTuple):
-    """The answer to one request."""
+    """The expected answer to one request."""
 
     x: Tensor  # (N, 1, 28, 28), before it is rounded
     energies: Tensor  # (N,)
@@ -62,14 +62,14 @@ class ByHand:
         return without + guidance * (answer - without)
 
     def drawn(self, fields: dict[str, Any]) -> Tensor:
-        """Return what a diffusion model must draw for a request, (N, 1, 28, 28) before it is rounded."""
+        """Return the pictures of a diffusion model for a request, (N, 1, 28, 28), before they are rounded."""
         n = range(fields["num_samples"])
         label = fields.get("label", drawn_classes(fields["seed"], n, N_CLASSES))
         y = torch.tensor(label if isinstance(label, list) else [label] * len(n))
         return self.through_levels(fields, None, y, None, Streams(fields["seed"], n))
 
     def answer(self, fields: dict[str, Any], x: Tensor | None = None, keep: Tensor | None = None) -> Expected:
-        """Return what a request must get.
+        """Return the expected answer to a request.
 
         Args:
             fields: of the request, without its pictures.
@@ -96,7 +96,7 @@ class ByHand:
     # ---- at one noise level --------------------------------------------------------------------------------
 
     def at_one_level(self, fields: dict[str, Any], x: Tensor | None, y: Tensor, noise: Streams) -> Tensor:
-        """Langevin or MALA, from pictures or from uniform noise."""
+        """Return the ends of Langevin or MALA chains, from pictures or from uniform noise."""
         if x is None:
             x = 2 * torch.special.ndtr(noise(torch.empty(len(y), *self.model.shape))) - 1
         usual = {"step_size": 0.1, "noise_std": 0.0, "gradient_max": math.inf}  # downhill
@@ -112,7 +112,7 @@ class ByHand:
         return x
 
     def mala(self, x: Tensor, sigma: float, y: Tensor, steps: int, size: float, noise: Streams) -> Tensor:
-        """Langevin steps that are taken with probability min(1, exp(-E') q(x | x') / (exp(-E) q(x' | x)))."""
+        """Return ends of chains; a step is taken with min(1, exp(-E') q(x | x') / (exp(-E) q(x' | x)))."""
 
         def log_q(to: Tensor, start: Tensor, gradient: Tensor) -> Tensor:
             """Return ln of N(to; start - size grad, 2 size) but for its constant, (N,)."""

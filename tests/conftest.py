@@ -1,6 +1,7 @@
-"""What every test shares: exact noise, property tests with the same examples everywhere, a real server."""
+"""Fixtures of all tests: exact noise, a full disk, a real server; property tests repeat their examples."""
 
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +20,12 @@ from genserve.sampling.noise import Noise
 pytest_plugins = ["no_skips"]
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("repeatable")
-torch.set_num_threads(1)  # what tests compute is small: threads would only wait for each other
+torch.set_num_threads(1)  # tests compute little: threads would only wait for each other
 
 
 @pytest.fixture
 def noise() -> Noise:
-    """Standard normal noise like x, seeded; in x's dtype, so float64 where a test wants it exact."""
+    """Standard normal noise like x, seeded, in x's dtype: float64 for exact tests."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(x: Tensor) -> Tensor:
@@ -35,8 +36,8 @@ def noise() -> Noise:
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
-    """No file may grow beyond so many bytes: the system itself stops a write half way."""
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # or an import in here would leave half a .pyc
+    """Limit the size of every file to this many bytes, so that the system itself stops a write half way."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # or an import in the block would leave half a .pyc
 
     @contextmanager
     def limited(n_bytes: int) -> Iterator[None]:
@@ -67,12 +68,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     classic = ["--run", str(ROOT / "weights/energy-mnist-pcd"), "--name", "energy-pcd"]
     for more in ([], batched, classic):
         subprocess.run([*build, *more], check=True)
+    shutil.copy(ROOT / "model_store/README.md", folder / "store")  # no archive
     with Server(free_ports(5), folder / "home", folder / "store").running() as server:
         yield server
 
 
 def pytest_runtest_teardown() -> None:
-    """Leave no program behind, whether the test or one of its fixtures failed."""
+    """End all programs, also if the test or one of its fixtures failed."""
     program.end_all()
 
 

@@ -1,4 +1,4 @@
-"""What a crowd asks of an engine: small requests of every sampler on a model that is known exactly."""
+"""A crowd of small requests for an engine, of every sampler, on a model in closed form."""
 
 import torch
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ NO_CLASS = 3
 
 
 def model(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
-    """E[x_0 | x_t] of a Gaussian whose mean is the class: row by row, so every error left is the engine's."""
+    """Return E[x_0 | x_t] of a Gaussian around the class, row by row: all errors are the engine's."""
     mean = torch.where(y == NO_CLASS, 1.0, y).view(-1, 1, 1, 1)
     return mean + 0.04 / (0.04 + sigma.view(-1, 1, 1, 1) ** 2) * (x - mean)
 
@@ -27,7 +27,7 @@ def request(seed: int, n: int, steps: int, name: str, guidance: float) -> Sample
 
 
 def steady(n: int, ticks: int) -> Sampler:
-    """Ask for n images, so many times."""
+    """Yield a query of n images, this many times."""
     x = torch.zeros(n, 1, 2, 2)
     for _ in range(ticks):
         yield Query(x, torch.ones(n), torch.zeros(n, dtype=torch.long))

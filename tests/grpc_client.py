@@ -1,4 +1,4 @@
-"""TorchServe's unary gRPC call, its two messages written out: the package ships no stubs."""
+"""Call TorchServe by gRPC, with its two messages written out, as the package ships no stubs."""
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -22,21 +22,21 @@ def _messages() -> tuple[type, type]:
     response.field.add(name="prediction", number=1, type=BYTES, label=1)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    found = (
+    descriptors = (
         pool.FindMessageTypeByName(f"{PACKAGE}.{name}")
         for name in ("PredictionsRequest", "PredictionResponse")
     )
-    asked, answered = map(message_factory.GetMessageClass, found)
-    return asked, answered
+    request_class, reply_class = map(message_factory.GetMessageClass, descriptors)
+    return request_class, reply_class
 
 
 def predict(port: int, model: str, fields: dict[str, bytes]) -> bytes:
-    """Return the answer to a unary call; raises grpc.RpcError."""
-    asked, answered = _messages()
+    """Return the reply to a unary call; raises grpc.RpcError."""
+    request, reply = _messages()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(
             f"/{PACKAGE}.InferenceAPIsService/Predictions",
             request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=answered.FromString,
+            response_deserializer=reply.FromString,
         )
-        return call(asked(model_name=model, input=fields), timeout=60).prediction  # type: ignore[no-any-return]
+        return call(request(model_name=model, input=fields), timeout=60).prediction  # type: ignore[no-any-return]

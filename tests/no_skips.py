@@ -1,6 +1,6 @@
-"""The option --no-skips of the tests: what would be skipped, or is expected to fail, fails.
+"""Add the option --no-skips to the tests: a skipped test, or one that is expected to fail, fails.
 
-A continuous integration that skips a test says "passed" of something that nobody ran.
+Without it, a continuous integration that skips a test says "passed" of something that did not run.
 """
 
 from collections.abc import Generator

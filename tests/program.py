@@ -1,4 +1,4 @@
-"""Programs of this project: training as a user starts it, scripts imported to save the time of a process."""
+"""Run programs of this project: training as a user starts it, scripts imported, without a new process."""
 
 import contextlib
 import importlib.util
@@ -17,11 +17,11 @@ from real_server import ROOT
 
 from genserve.runs.directory import read_metrics
 
-_STARTED: list[subprocess.Popen[str]] = []  # by `start`, in a test that is not over
+_STARTED: list[subprocess.Popen[str]] = []  # by `start`, in the current test
 
 
 def imported(path: str) -> ModuleType:
-    """Import a program by its path; starting it anew for every test would be all that the tests wait for."""
+    """Import a program by its path; a new process for every test would take most of the tests' time."""
     loader = SourceFileLoader(Path(path).stem, str(ROOT / path))  # programs may lack the ending .py
     spec = importlib.util.spec_from_loader(loader.name, loader)
     assert spec is not None
@@ -32,7 +32,7 @@ def imported(path: str) -> ModuleType:
 
 @contextlib.contextmanager
 def background(command: Sequence[object], **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """Run a command in the background; it is killed when the block ends, however that ends.
+    """Run a command in the background and kill it when the block ends, also by an error.
 
     Args:
         options: of subprocess.Popen.
@@ -45,7 +45,7 @@ def background(command: Sequence[object], **options: Any) -> Iterator[subprocess
 
 
 def kill(process: subprocess.Popen[Any]) -> None:
-    """Kill a process that leads a session, and its children; one that has ended is left alone."""
+    """Kill a session leader and its children, unless it has ended."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -54,7 +54,7 @@ def kill(process: subprocess.Popen[Any]) -> None:
 def start(
     path: Path, settings: dict[str, Any], directory: Path, name: str, *flags: str, ranks: int = 1, **more: Any
 ) -> subprocess.Popen[str]:
-    """Start a program in the background, at most until the test ends; its run goes to DIRECTORY/runs/NAME."""
+    """Start a program in the background, at most until the test ends; it writes DIRECTORY/runs/NAME."""
     config = directory / f"{name}.yaml"
     config.write_text(yaml.safe_dump(settings | {"name": name, "output": str(directory / "runs")} | more))
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
@@ -66,7 +66,7 @@ def start(
 
 
 def end_all() -> None:
-    """Kill what `start` has started and nobody has waited for."""
+    """Kill the programs of `start` that still run."""
     while _STARTED:
         process = _STARTED.pop()
         kill(process)
@@ -76,20 +76,20 @@ def end_all() -> None:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for a program that must succeed and return what it said."""
+    """Wait for a program that must succeed and return its output."""
     output, _ = process.communicate()
     assert process.returncode == 0, output
     return output
 
 
 def fail(process: subprocess.Popen[str]) -> str:
-    """Wait for a program that must fail and return what it said."""
+    """Wait for a program that must fail and return its output."""
     output, _ = process.communicate()
     assert process.returncode not in (0, None), output
     return output
 
 
 def curve(directory: Path, name: str) -> list[dict[str, float]]:
-    """Return the metrics of a run, apart from the speed, which no two runs share."""
+    """Return the metrics of a run without its speed, which differs in every run."""
     records = read_metrics(directory / "runs" / name)
     return [{key: value for key, value in record.items() if key != "images_per_s"} for record in records]

@@ -1,4 +1,4 @@
-"""A real TorchServe for tests, started by scripts/serve as a user would start it."""
+"""Start a real TorchServe for tests, by scripts/serve, as a user does."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def free_ports(n: int) -> int:
-    """Return the first of n ports in a row that nobody listens on."""
+    """Return the first of n consecutive free ports."""
     for first in range(18080, 28080, 10):
         probes = [socket.socket() for _ in range(n)]
         try:
@@ -34,7 +34,7 @@ def free_ports(n: int) -> int:
 
 
 def wait_until(value: Callable[[], Any], expected: Any, seconds: float = 30) -> None:
-    """Return when a value is the expected one; fail with the last value when that does not happen in time."""
+    """Wait until a value is the expected one; fail with the last value if that takes too long."""
     deadline = time.monotonic() + seconds
     while (current := value()) != expected:
         assert time.monotonic() < deadline, f"{current} after {seconds} s, and not {expected}"
@@ -62,7 +62,7 @@ class Server:
 
     @contextlib.contextmanager
     def running(self, start_s: float | None = None) -> Iterator["Server"]:
-        """Start the server; when the block ends, and when the start fails, no process of it is left.
+        """Start the server; when the block ends, and if the start fails, all its processes end.
 
         Args:
             start_s: how long the start may take; if not given, as long as scripts/serve waits.
@@ -78,13 +78,13 @@ class Server:
         finally:
             try:
                 self.serve("stop")
-            finally:  # a start that was killed may not have written down what it started
+            finally:  # a killed start may have written no list of its processes
                 for process in self.processes():
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.kill()
 
     def processes(self) -> list[psutil.Process]:
-        """Return what runs of this server: the launcher, Java and the workers."""
+        """Return the processes of this server: the launcher, Java and the workers."""
         ours = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):

@@ -27,6 +27,11 @@ def test_a_pixel_is_the_nearest_level_and_never_wraps_around(value: float):
     assert abs(pixel - (min(max(value, -1), 1) + 1) * 127.5) <= 0.5 + 1e-4
 
 
+def test_normalise_maps_bytes_onto_minus_one_to_one():
+    x = normalise(torch.arange(256, dtype=torch.uint8)).double()
+    np.testing.assert_allclose(x, np.linspace(-1, 1, 256), atol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_values_beyond_the_range_clamp(dtype: torch.dtype):
     x = torch.tensor([-1.2, -1, 1, 1.2], dtype=dtype).view(1, 1, 1, 4)
@@ -95,8 +100,8 @@ def test_gif_round_trip_of_gray_frames():
     opened = Image.open(io.BytesIO(gif(frames, milliseconds=50, hold=1000)))
     assert opened.info["loop"] == 0  # for ever
     shown = [(np.asarray(f.convert("L")), f.info["duration"]) for f in ImageSequence.Iterator(opened)]
-    for frame, (seen, _) in zip(frames, shown, strict=True):
-        np.testing.assert_array_equal(seen, frame[..., 0])
+    for frame, (pixels, _) in zip(frames, shown, strict=True):
+        np.testing.assert_array_equal(pixels, frame[..., 0])
     assert [duration for _, duration in shown] == [50, 50, 50, 1000]
 
 
@@ -104,8 +109,8 @@ def test_gif_keeps_few_colours_exactly():
     palette = np.array([[0, 0, 0], [255, 0, 0], [0, 200, 40], [17, 34, 255]], np.uint8)
     frames = list(palette[np.random.default_rng(0).integers(0, 4, (3, 6, 5))])
     opened = Image.open(io.BytesIO(gif(frames)))
-    for frame, seen in zip(frames, ImageSequence.Iterator(opened), strict=True):
-        np.testing.assert_array_equal(np.asarray(seen.convert("RGB")), frame)
+    for frame, shown in zip(frames, ImageSequence.Iterator(opened), strict=True):
+        np.testing.assert_array_equal(np.asarray(shown.convert("RGB")), frame)
 
 
 def test_a_gif_that_stands_still_lasts_as_long():

@@ -1,4 +1,4 @@
-"""Classes by name and by number: their order, and what a label means."""
+"""Classes are ordered by name or number, and a label means one class."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The tests' own option --no-skips, on tests of every kind that does not run."""
+"""The option --no-skips fails tests of every kind that does not run."""
 
 import os
 import re

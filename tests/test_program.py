@@ -1,4 +1,4 @@
-"""Programs that tests start end with them, whatever happens, and so do the processes that these started."""
+"""Programs that tests start end with the test, whatever happens, and so do their own children."""
 
 import subprocess
 import sys

@@ -1,1 +1,1 @@
-"""Data sets as tensors in memory."""
+"""Read data sets into tensors."""

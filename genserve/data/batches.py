@@ -1,4 +1,4 @@
-"""Which images make a batch, and the changes that leave an image a plausible one."""
+"""Choose the images of a batch, and change images so that they stay plausible."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,11 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Changes that leave an image a plausible one.
+    """Changes after which an image is still plausible.
 
     Args:
-        shift: move by up to so many pixels.
-        flip: mirror left to right, half of the images (not for digits).
+        shift: move by up to this many pixels, both ways.
+        flip: mirror half of the images left to right (not for digits).
     """
 
     shift: int = 0
@@ -27,10 +27,12 @@ def _permutation(n: int, seed: int, epoch: int) -> Tensor:
 
 
 def batch_indices(n: int, batch_size: int, batches_per_epoch: int, seed: int, step: int) -> Tensor:
-    """Return which of n images make batch `step`, (batch_size,) int64: each epoch is a new permutation.
+    """Return the indices of batch `step` among n images, (batch_size,) int64.
+
+    Each epoch is a new permutation. The batch is a function of the arguments alone.
 
     Raises:
-        ValueError: an epoch asks for more images than there are.
+        ValueError: an epoch needs more than n images.
     """
     if batch_size * batches_per_epoch > n:
         raise ValueError(f"{batches_per_epoch} batches of {batch_size} are more than {n} images")
@@ -39,7 +41,7 @@ def batch_indices(n: int, batch_size: int, batches_per_epoch: int, seed: int, st
 
 
 def shifted(x: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Return each image moved by up to `pixels` both ways, its border repeated; x is (B, C, H, W)."""
+    """Return each image moved by up to `pixels` both ways, with its border repeated; x is (B, C, H, W)."""
     b, _, h, w = x.shape
     move = torch.randint(-pixels, pixels + 1, (2, b, 1), generator=generator, device=x.device)
     rows = (torch.arange(h, device=x.device) + move[0]).clamp(0, h - 1)
@@ -49,13 +51,13 @@ def shifted(x: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
 
 
 def flipped(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return each image mirrored left to right or not, evenly; x is (B, C, H, W)."""
+    """Return each image mirrored left to right with probability 1/2; x is (B, C, H, W)."""
     coin = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
     return torch.where(coin, x.flip(-1), x)
 
 
 def augmented(x: Tensor, augment: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Return each image changed by its own draw; x is (B, C, H, W)."""
+    """Return each image with random changes of its own; x is (B, C, H, W)."""
     if augment.shift:
         x = shifted(x, augment.shift, generator)
     if augment.flip:

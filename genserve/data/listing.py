@@ -1,7 +1,7 @@
-"""Which files of a folder are pictures, and of which class: DIR/*.png, or DIR/CLASS/*.png.
+"""List the pictures of a folder and their classes: DIR/*.png, or DIR/CLASS/*.png.
 
-docs/pictures.md has the rules. What is no picture is passed over and counted; a picture that lies elsewhere
-is an error, so that none is left out without a word.
+docs/pictures.md has the rules. Other files are passed over and counted; a picture in an unexpected place is
+an error, so that none is left out silently.
 """
 
 import os
@@ -22,14 +22,14 @@ class Listing(NamedTuple):
     files: list[Path]
     labels: list[int]  # of each file, an index of `classes`; 0 without classes
     classes: tuple[str, ...]  # () for none
-    passed_over: str  # what is left out and why, for people; "" for nothing
+    passed_over: str  # how many files were left out and why, for people; "" for none
 
 
 def listed(folder: Path) -> Listing:
     """Return the pictures of a folder.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: the folder has none, or does not exist.
         ValueError: pictures lie both beside and inside class folders, or deeper than one folder; or a folder
             cannot be read.
     """
@@ -64,14 +64,14 @@ def listed(folder: Path) -> Listing:
 
 
 def split_of(root: Path, split: str) -> Listing:
-    """Return the pictures of one split: of ROOT/train or ROOT/test, or of ROOT where that is not split.
+    """Return the pictures of one split: of ROOT/train or ROOT/test, or of ROOT if it has no such folders.
 
     Args:
-        split: "train" or "test"; train alone says which classes there are and in which order.
+        split: "train" or "test"; the classes and their order are those of train.
 
     Raises:
         FileNotFoundError, ValueError: as `listed`; or the root has pictures beside train/ and test/, or no
-            test/; or the test has other classes.
+            test/; or test has other classes than train.
     """
     if split == "test" and not (root / "test").is_dir():
         raise FileNotFoundError(
@@ -104,7 +104,7 @@ def split_of(root: Path, split: str) -> Listing:
 
 
 class _Rest:
-    """What is passed over, by reason."""
+    """The paths that were passed over, by reason."""
 
     def __init__(self) -> None:
         self._paths: dict[str, list[Path]] = {}
@@ -120,7 +120,7 @@ class _Rest:
 
 
 def _entries(folder: Path, rest: _Rest) -> tuple[list[Path], list[Path]]:
-    """Return the pictures and the folders in a folder, sorted by name; links are followed."""
+    """Return the pictures and the folders in a folder, sorted by name, and follow links."""
     pictures, folders = [], []
     try:
         with os.scandir(folder) as scanned:
@@ -143,7 +143,7 @@ def _entries(folder: Path, rest: _Rest) -> tuple[list[Path], list[Path]]:
 
 
 def _buried(folder: Path, above: Sequence[Path], rest: _Rest) -> list[Path]:
-    """Return every picture of a folder, however deep."""
+    """Return all pictures in a folder, at any depth."""
     if folder.resolve() in above:
         rest.add("linked to a folder above", folder)
         return []

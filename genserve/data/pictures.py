@@ -1,8 +1,4 @@
-"""Data sets as one uint8 tensor in memory: (Fashion-)MNIST, CIFAR-10, Caltech-101, small digits, a folder.
-
-Which images make batch k of a run is a function of (seed, k), so that a resumed run and a run on several
-ranks see what an unbroken run on one sees.
-"""
+"""Read a data set into one uint8 tensor: (Fashion-)MNIST, CIFAR-10, Caltech-101, small digits, a folder."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,18 +14,17 @@ from torch import Tensor
 
 from genserve import image_files as pictures
 from genserve.data.listing import split_of
-from genserve.images import normalise as normalise  # what reads a data set finds it in one place with it
-from genserve.images import picture
+from genserve.images import normalise, picture
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images and what they show."""
+    """Images and their classes."""
 
     x: Tensor  # (N, C, H, W) uint8
-    y: Tensor  # (N,) int64, 0 everywhere where there are no classes
+    y: Tensor  # (N,) int64; all 0 without classes
     classes: tuple[str, ...]  # names, () for none
 
     def __len__(self) -> int:
@@ -44,17 +39,20 @@ class ImageSet:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which images a run learns from.
+    """The images that a run learns from.
 
     Args:
         name: mnist, fashion-mnist, cifar10, caltech101, digits (8 x 8, comes with scikit-learn) or folder.
-        root: where the files are or are downloaded to; for `folder` the folder itself, with train/CLASS/*.png
+        root: folder of the files, also for downloads; for `folder` the folder itself, with train/CLASS/*.png
             and test/CLASS/*.png, or CLASS/*.png, or *.png without classes; docs/pictures.md has the rules.
-        only: one class, by its name; the images then have no classes.
-        size: side in pixels to resize to (squares are cut from the centre); none keeps the data's own, which
-            must be one.
-        channels: 1 gray or 3 colour; none keeps the data's own, colour where any picture is in colour.
-        download: fetch what is missing, where there is a network.
+        only: name of the only class to use; the images then have no classes.
+        size: side in pixels to resize to (squares are cut from the centre); None keeps the size of the data,
+            which must be the same for all.
+        channels: 1 gray or 3 colour; None keeps those of the data, colour if any picture is in colour.
+        download: download what is missing.
+
+    Raises:
+        ValueError: an unknown name, a size below 1, or channels other than 1 and 3.
     """
 
     name: str = "mnist"
@@ -80,19 +78,19 @@ def load_images(config: DataConfig, split: str) -> ImageSet:
         split: "train" or "test". Caltech-101 has no split of its own: every tenth image is its test set.
 
     Raises:
-        ValueError: split is neither, or there is no class of the name `only`.
+        ValueError: split is neither, the data set has no class `only`, or a picture or folder is refused.
         FileNotFoundError: the data are not below `root` and could not be downloaded.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be train or test, got {split!r}")
-    found = LOADERS[config.name](config, split)
+    images = LOADERS[config.name](config, split)
     if config.only is None:
-        return found
-    if config.only not in found.classes:
-        known = ", ".join(found.classes) or "none"
+        return images
+    if config.only not in images.classes:
+        known = ", ".join(images.classes) or "none"
         raise ValueError(f"data.only must be a class of {config.name}: {known}; got {config.only!r}")
-    picked = found.y == found.classes.index(config.only)
-    return ImageSet(found.x[picked], torch.zeros(int(picked.sum()), dtype=torch.long), ())
+    picked = images.y == images.classes.index(config.only)
+    return ImageSet(images.x[picked], torch.zeros(int(picked.sum()), dtype=torch.long), ())
 
 
 def mean_and_std(images: ImageSet) -> tuple[float, float]:
@@ -118,19 +116,19 @@ def _torchvision(dataset: str, config: DataConfig, **arguments: Any) -> Any:
         ) from error
 
 
-def _arrays(dataset: str) -> "Callable[[DataConfig, str], ImageSet]":
+def _arrays(name: str) -> Callable[[DataConfig, str], ImageSet]:
     def read(config: DataConfig, split: str) -> ImageSet:
-        found = _torchvision(dataset, config, train=split == "train")
-        x = torch.as_tensor(found.data)
+        dataset = _torchvision(name, config, train=split == "train")
+        x = torch.as_tensor(dataset.data)
         x = x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
-        classes = tuple(name.split(" - ")[0] for name in found.classes)  # MNIST's are "7 - seven"
-        return _fitted(x, torch.as_tensor(found.targets), classes, config)
+        classes = tuple(label.split(" - ")[0] for label in dataset.classes)  # MNIST's are "7 - seven"
+        return _fitted(x, torch.as_tensor(dataset.targets), classes, config)
 
     return read
 
 
 def _digits(config: DataConfig, split: str) -> ImageSet:
-    """The 1,797 real 8 x 8 digits that scikit-learn carries; the last 297 are the test set."""
+    """Return the 1,797 real 8 x 8 digits of scikit-learn; the last 297 are the test set."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits().images, load_digits().target
@@ -140,11 +138,11 @@ def _digits(config: DataConfig, split: str) -> ImageSet:
 
 
 def _caltech(config: DataConfig, split: str) -> ImageSet:
-    found = _torchvision("Caltech101", config)
-    picked = [i for i in range(len(found)) if (i % 10 == 9) == (split == "test")]
-    base = Path(found.root) / "101_ObjectCategories"
-    files = [base / found.categories[found.y[i]] / f"image_{found.index[i]:04d}.jpg" for i in picked]
-    return _files(files, [found.y[i] for i in picked], tuple(found.categories), config)
+    dataset = _torchvision("Caltech101", config)
+    picked = [i for i in range(len(dataset)) if (i % 10 == 9) == (split == "test")]
+    base = Path(dataset.root) / "101_ObjectCategories"
+    files = [base / dataset.categories[dataset.y[i]] / f"image_{dataset.index[i]:04d}.jpg" for i in picked]
+    return _files(files, [dataset.y[i] for i in picked], tuple(dataset.categories), config)
 
 
 def _folder(config: DataConfig, split: str) -> ImageSet:
@@ -157,10 +155,10 @@ def _folder(config: DataConfig, split: str) -> ImageSet:
 def _files(
     files: Sequence[Path], labels: list[int], classes: tuple[str, ...], config: DataConfig
 ) -> ImageSet:
-    """Read pictures, cut their centre squares and resize these.
+    """Read pictures, cut out their centre squares and resize these.
 
     Raises:
-        ValueError: as `pictures.read`; or the size is left open and the pictures have several.
+        ValueError: as `pictures.read`; or the size is not given, and the pictures have several.
     """
     rows: list[Tensor] = []
     size, cut, resized = config.size, 0, 0
@@ -189,7 +187,7 @@ def _files(
 
 
 def _fitted(x: Tensor, y: Tensor, classes: tuple[str, ...], config: DataConfig) -> ImageSet:
-    """Bring (N, C, H, W) uint8 to the size and channels asked for."""
+    """Convert images (N, C, H, W) uint8 to the size and channels of the configuration."""
     if config.channels == 3 and x.shape[1] == 1:
         x = x.expand(-1, 3, -1, -1)
     elif config.channels == 1 and x.shape[1] == 3:

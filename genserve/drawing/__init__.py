@@ -1,1 +1,1 @@
-"""Many pictures, from a run or through a server."""
+"""Draw many pictures, from a run or through a server."""

@@ -1,11 +1,11 @@
-"""A folder of drawn pictures, files or WebDataset shards, with settings.json, which says how they were drawn.
+"""Keep drawn pictures in a folder, as files or WebDataset shards, with their settings in settings.json.
 
     00001.png, ...       picture k of a seed is file k + 1
-    shard-00000.tar, ... of each picture its .png, what is known of it in .json, its class as a number in .cls
+    shard-00000.tar, ... for each picture its .png, its description in .json, its class as a number in .cls
 
-settings.json comes first, and every file is written as a whole or not at all, so whoever goes on with a
-folder, after a kill too, draws what has no whole file. Several processes may write into one folder, on
-several machines, each its own files.
+settings.json is written first, and every file completely or not at all. So a run that continues a folder,
+even after a kill, draws only the pictures without a complete file. Several processes may write into one
+folder, on several machines, each its own files.
 """
 
 import io
@@ -23,7 +23,7 @@ from genserve.files import parsing, read_json, write_json
 log = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"
-NAMES = re.compile(r"\d{5,}\.png|shard-\d{5,}\.tar")  # what `file_of` returns
+NAMES = re.compile(r"\d{5,}\.png|shard-\d{5,}\.tar")  # those of `file_of`
 PNG_BEGINS, PNG_ENDS = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 TAR_ENDS = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -34,15 +34,15 @@ def name_of(k: int) -> str:
 
 
 def file_of(k: int, shards: int | None) -> str:
-    """Return the name of the file that holds picture k: its own, or a shard of so many pictures."""
+    """Return the name of picture k's file: its own, or a shard of this many pictures."""
     return f"shard-{k // shards:05}.tar" if shards else f"{name_of(k)}.png"
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
-    """Return how the pictures of a folder were drawn, or None without settings.json.
+    """Return the settings that a folder was drawn with, or None without settings.json.
 
     Raises:
-        ValueError: it is no settings.json of ours.
+        ValueError: it is not a settings.json of this program.
     """
     path = folder / SETTINGS
     if not path.is_file():
@@ -57,7 +57,7 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder with files called as ours are, but without settings.json, which comes before them.
+    """Refuse a folder with files named as in `file_of` but without settings.json, which is written first.
 
     Raises:
         ValueError: it is such a folder, or a file.
@@ -74,7 +74,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def torn(folder: Path, names: Iterable[str]) -> set[str]:
-    """Return which of these files of a folder are not whole, and log how many; raises as `is_whole`."""
+    """Return the incomplete files among these of a folder, and log their number; raises as `is_whole`."""
     names = {name for name in names if not is_whole(folder / name)}
     if names:
         log.warning("%d files are cut short and are drawn again (%s)", len(names), min(names))
@@ -82,7 +82,7 @@ def torn(folder: Path, names: Iterable[str]) -> set[str]:
 
 
 def is_whole(file: Path) -> bool:
-    """Return whether a picture or shard begins and ends as one.
+    """Return whether a picture or shard is complete, by its beginning and its end.
 
     Raises:
         ValueError: it is a folder.
@@ -97,18 +97,18 @@ def is_whole(file: Path) -> bool:
         ends = opened.read()
     if file.suffix == ".png":
         return begins.startswith(PNG_BEGINS) and ends.endswith(PNG_ENDS)
-    # a tar that was cut at the end of a record ends with the bytes of a picture
+    # a tar that is cut at the end of a record ends with bytes of a picture
     return size > 0 and size % tarfile.RECORDSIZE == 0 and ends == TAR_ENDS and begins[257:262] == b"ustar"
 
 
 def refuse_changes(folder: Path, settings: dict[str, Any]) -> bool:
-    """Return whether the folder was begun, with these settings as far as they go.
+    """Return whether the folder has settings already; refuse it if they differ from these.
 
     Args:
-        settings: "seed", "asked", what the user said, and, once it is known, "drawn", what was made of it.
+        settings: "seed"; "asked", the user's flags; and "drawn", the settings made from them, once known.
 
     Raises:
-        ValueError: it was drawn otherwise, or settings.json is torn or of something else.
+        ValueError: the settings differ, or settings.json is torn or of another program.
     """
     before = settings_of(folder)
     if before is None:
@@ -125,13 +125,12 @@ def refuse_changes(folder: Path, settings: dict[str, Any]) -> bool:
             if was.get(name) != now.get(name)
         ]
     if changed:
-        said = "; ".join(changed)
-        raise ValueError(f"{folder} was drawn otherwise ({said}): give another --output-dir")
+        raise ValueError(f"{folder} was drawn otherwise ({'; '.join(changed)}): give another --output-dir")
     return True
 
 
 def keep_settings(folder: Path, settings: dict[str, Any], rank: int) -> None:
-    """Write settings.json where there is none; raises as `refuse_changes`."""
+    """Write settings.json unless the folder has it; raises as `refuse_changes`."""
     if refuse_changes(folder, settings):
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,11 +140,15 @@ def keep_settings(folder: Path, settings: dict[str, Any], rank: int) -> None:
 
 
 def remove_torn(folder: Path, names: Iterable[str], files: Iterable[str]) -> None:
-    """Remove what a kill in the middle of a write left of these files, among the names in the folder."""
-    wanted = set(files)
+    """Remove the temporary files that a kill has left of these files.
+
+    Args:
+        names: all names in the folder.
+    """
+    complete = set(files)
     for name in names:
-        # as `write_atomic` calls it: .FILE.PROCESS.part
-        if name.endswith(".part") and name[1:].rsplit(".", 2)[0] in wanted:
+        # the temporary file of `write_atomic` is .FILE.PROCESS.part
+        if name.endswith(".part") and name[1:].rsplit(".", 2)[0] in complete:
             (folder / name).unlink(missing_ok=True)
 
 
@@ -153,7 +156,8 @@ def shard(entries: list[dict[str, Any]], pngs: list[bytes]) -> bytes:
     """Return a WebDataset shard; the same pictures give the same bytes.
 
     Args:
-        entries: what an answer says of each picture, `index` and `label` among it.
+        entries: the description of each picture in a reply, with `index` and `label`.
+        pngs: the pictures.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:

@@ -1,4 +1,4 @@
-"""Many images of one model: classes in fair shares, batch by batch."""
+"""Draw many images of one model, batch by batch, with classes in fair shares."""
 
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,10 @@ from genserve.sampling.settings import Setting
 
 
 def fair_classes(n: int, counts: Tensor) -> Tensor:
-    """Return n classes in the proportion of counts, (n_classes,); image k's is the same whatever n is.
+    """Return n classes, (n,), in the proportion of counts, (n_classes,); the class of image k ignores n.
 
-    Any stretch of the multiples of the golden ratio, modulo 1, lies evenly (equidistribution, Weyl 1916).
+    Any stretch of the multiples of the golden ratio, modulo 1, is spread evenly (equidistribution, Weyl
+    1916).
     """
     u = torch.arange(1, n + 1, dtype=torch.float64) * ((5**0.5 - 1) / 2) % 1
     shares = counts.double().cumsum(0) / counts.sum()
@@ -42,10 +43,11 @@ def draw(
     """Return images 0 to N - 1 of a seed, (N, C, H, W) uint8, as a server would draw and round them.
 
     Args:
-        model: a denoiser or an energy, on the device and in the precision that do the work; or what
-            `loading.served_model` returns, on the device of y.
+        model: a denoiser or an energy, on the device and in the precision to compute in; or the model of
+            `served_model`, on the device of y.
         config: the model's family, shape and classes.
-        y: (N,) their classes, n_classes for "no class".
+        y: (N,), the classes; n_classes means "no class".
+        batch_size: images that are drawn together.
         chunks: shows progress over the batches.
     """
     device, evaluate, energy = y.device, model, config.kind.slopes
@@ -66,7 +68,7 @@ def draw(
 def served_model(
     directory: Path, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> tuple[Spec, Evaluate]:
-    """Return contract and model of a run as a server would have them, to the bit; arguments as `load_model`.
+    """Return contract and model of a run exactly as a server loads them; arguments as `load_model`.
 
     Raises:
         FileNotFoundError, ValueError: as `export`.

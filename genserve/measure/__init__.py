@@ -1,4 +1,4 @@
-"""How good generated images are: distances, their feature spaces, where images come from, what is kept.
+"""Measure generated images: distances, their feature spaces, sources of images, records.
 
 Nothing that is served imports it, and no archive carries it.
 """

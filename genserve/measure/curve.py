@@ -1,4 +1,4 @@
-"""How good a model is at how many evaluations: a Frechet distance for each sampler and number of steps."""
+"""Measure quality against evaluations: a Frechet distance for each sampler and number of steps."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ Row = dict[str, Any]  # setting, nfe, frechet_distance, and what they depend on
 
 
 def lines(defaults: Defaults, evaluations: Iterable[int]) -> dict[str, list[str]]:
-    """Return the settings to compare, a list for each sampler, with the guidance that the run is served with.
+    """Return the settings to compare, a list for each sampler, with the guidance of the run's serving.json.
 
     Args:
-        defaults: of the model.
-        evaluations: of the network, without guidance; Heun takes the odd number above an even one.
+        defaults: those of the model.
+        evaluations: of the network, without guidance; Heun takes the next odd number.
     """
     tuned = [Setting.of(defaults, steps=levels.steps).text(defaults) for levels in defaults.tuned]
     settings = {"tuned": tuned}
@@ -54,13 +54,15 @@ def lines(defaults: Defaults, evaluations: Iterable[int]) -> dict[str, list[str]
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Measured settings of one run.
+    """The measured settings of one run.
 
     Args:
         directory: of the run.
-        classifier: run directory of the classifier whose features are compared.
-        root: where its data set is; as the classifier says. Without, held-out images are more than n.
-        n: images of each setting.
+        classifier: run directory of the classifier; its features are compared.
+        root: folder of its data set; None for the place in its config.json. If the images are missing, the
+            held-out row is of all of them, not of n.
+        n: images per setting.
+        seed: of the drawn images.
         precision: of the network, fp32 or bf16.
     """
 
@@ -76,8 +78,8 @@ class Curve:
     def key(self) -> Row:
         """What a row depends on besides its setting."""
         weights = {
-            name: digest(where / "weights.safetensors")
-            for name, where in (("weights", self.directory), ("classifier", self.classifier))
+            name: digest(directory / "weights.safetensors")
+            for name, directory in (("weights", self.directory), ("classifier", self.classifier))
         }
         return {"n": self.n, "seed": self.seed, "precision": self.precision} | weights
 
@@ -90,25 +92,28 @@ class Curve:
         return served_model(self.directory, self.device, PRECISIONS[self.precision])[1]
 
     def rows(self, path: Path, settings: Iterable[str], progress: Progress) -> dict[str, Row]:
-        """Return a row for each setting: what the file has, the rest measured and written to it at once.
+        """Return a row for each setting, from the file or else measured and added to it at once.
 
         Args:
             path: a JSON list of rows; those of other keys stay in it.
-            settings: as `Setting.parse` reads them, or HELD_OUT, real images in as many.
+            settings: as `Setting.parse` reads them, or HELD_OUT for as many real images.
+
+        Raises:
+            ValueError: the file is not such a list, or a text is not a setting of this model.
         """
         kept: list[Row] = read_json(path, list) if path.is_file() else []
         with parsing(path, "a list of measured settings"):
-            found = {row["setting"]: row for row in kept if self.key.items() <= row.items()}
+            rows = {row["setting"]: row for row in kept if self.key.items() <= row.items()}
         for text in settings:
-            if text not in found:
+            if text not in rows:
                 measured = self._held_out() if text == HELD_OUT else self._drawn(text, progress)
-                found[text] = measured | {"setting": text} | self.key
-                kept.append(found[text])
+                rows[text] = measured | {"setting": text} | self.key
+                kept.append(rows[text])
                 write_json(path, kept)
-        return found
+        return rows
 
     def _held_out(self) -> Row:
-        images = [x for x, _ in self.reference.held_out(self.n).values()]  # the last are in fair shares
+        images = [x for x, _ in self.reference.held_out(self.n).values()]  # the last set is in fair shares
         return self._distance(images[-1]) if images else dict(self.reference.floor())
 
     def _drawn(self, text: str, progress: Progress) -> Row:

@@ -1,4 +1,4 @@
-"""What distances are measured in: features of a classifier, and their moments over a data set."""
+"""Compute the features of a classifier, and their moments over a data set, for distances between images."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +14,7 @@ from genserve.progress import Chunks
 from genserve.runs.directory import classifier_config, load_classifier, read_weights, write_weights
 
 STATS_FILE = "train_features_stats.safetensors"
-
-
-CHUNK = 500  # images a forward pass
+CHUNK = 500  # images per forward pass
 
 
 @torch.no_grad()
@@ -29,7 +27,7 @@ def features_of(classifier: Classifier, x: Tensor, chunks: Chunks = iter) -> Ten
 
 
 class Stats(NamedTuple):
-    """What a Frechet distance and its floor need of a data set, so that its images need not be there."""
+    """All that a Frechet distance and its floor need of a data set, if its images are missing."""
 
     train: Moments  # of the features of the training images
     test: Moments  # of the held-out images
@@ -48,12 +46,12 @@ def read_stats(directory: Path) -> Stats:
     """Return what `write_stats` wrote.
 
     Raises:
-        FileNotFoundError: nothing yet.
-        ValueError: the file is torn or holds something else.
+        FileNotFoundError: the run has no such file.
+        ValueError: the file is torn, or holds something else.
     """
     path = directory / STATS_FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: training/train_classifier.py writes it at its end")
+        raise FileNotFoundError(f"{path} is missing: training/train_classifier.py writes it at its end")
     t = read_weights(path)
     with parsing(path, "the moments of a classifier's features"):
         train, test = (
@@ -63,10 +61,10 @@ def read_stats(directory: Path) -> Stats:
 
 
 def load_chooser(directory: Path) -> tuple[Classifier, Stats]:
-    """Return a classifier by which steps, levels or checkpoints may be chosen, and its statistics.
+    """Return a classifier that may choose steps, levels or checkpoints, and its statistics.
 
     Raises:
-        ValueError: it is a judge, which would flatter whatever it had chosen.
+        ValueError: it is a judge: a judge that chooses would flatter its choice.
         FileNotFoundError, ValueError: as `load_classifier` and `read_stats`.
     """
     if classifier_config(directory).judge:

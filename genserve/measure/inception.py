@@ -1,4 +1,4 @@
-"""The network of the literature's FID, and files of statistics as pytorch-fid reads and writes them."""
+"""Load the network of the literature's FID; read and write statistics in the files of pytorch-fid."""
 
 import io
 import pickle
@@ -17,15 +17,15 @@ from genserve.progress import Chunks
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 RELEASES = "github.com/toshas/torch-fidelity/releases"
 WIDTH = 2048  # of its features
-CHUNK = 50  # images a forward pass
+CHUNK = 50  # images per forward pass
 
 
 def load_inception(weights: Path) -> Any:
-    """Return the network, through torch-fidelity, from a file that is here already: nothing is fetched.
+    """Return the network, through torch-fidelity, from a local file; nothing is downloaded.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds something else.
+        ValueError: it does not hold these weights.
 
     Source: Szegedy et al. 2015 (arXiv:1512.00567), with the weights of Heusel et al. 2017 (arXiv:1706.08500).
     """
@@ -34,7 +34,7 @@ def load_inception(weights: Path) -> Any:
     )
 
     if not weights.is_file():
-        raise FileNotFoundError(f"there is no file {weights}; wanted is {WEIGHTS} from {RELEASES}")
+        raise FileNotFoundError(f"there is no file {weights}; download {WEIGHTS} from {RELEASES}")
     try:
         torch.load(weights, map_location="cpu", weights_only=True)  # torch-fidelity runs a pickle's code
         return FeatureExtractorInceptionV3("inception-v3-compat", [str(WIDTH)], str(weights))
@@ -44,25 +44,25 @@ def load_inception(weights: Path) -> Any:
 
 @torch.no_grad()
 def inception_features(network: Any, x: Tensor, chunks: Chunks = iter) -> Tensor:
-    """Return the features of images x (N, C, H, W) uint8: (N, 2048), on the CPU. Gray is shown as colour."""
+    """Return the features of images x (N, C, H, W) uint8: (N, 2048), on the CPU; gray becomes colour."""
     device = network.fc.weight.device
     starts = chunks(range(0, len(x), CHUNK))
     parts = [network(x[k : k + CHUNK].expand(-1, 3, -1, -1).to(device))[0].cpu() for k in starts]
     return torch.cat(parts)
 
 
-def write_statistics(path: Path, found: Moments) -> None:
+def write_statistics(path: Path, moments: Moments) -> None:
     """Write mean and covariance as the arrays mu and sigma, float64, of an .npz file."""
     buffer = io.BytesIO()
-    np.savez(buffer, mu=found.mean.numpy(), sigma=found.covariance.numpy())
+    np.savez(buffer, mu=moments.mean.numpy(), sigma=moments.covariance.numpy())
     write_atomic(path, buffer.getvalue())
 
 
 def read_statistics(path: Path, width: int) -> Moments:
-    """Return what `write_statistics` or pytorch-fid wrote; of how many images, such a file does not say.
+    """Return what `write_statistics` or pytorch-fid wrote; such a file has no number of images, so n is 0.
 
     Args:
-        width: D, of the features that they shall be compared with.
+        width: D, of the features to compare them with.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -1,12 +1,12 @@
-"""How far generated images are from real ones, measured between their features (N, D), whoever made those.
+"""Measure how far generated images are from real ones, between their features (N, D) of any network.
 
     Frechet distance       between Gaussians fitted to both sets: one number for everything, 0 is best
-    kernel distance        between their moments up to the third; no bias, so that few images are enough
-    precision, density     how much of what was generated lies where real images are
-    recall, coverage       how much of what is real lies where generated images are
-    nearest                the real image that a generated one is closest to: is it a copy?
+    kernel distance        between their moments up to the third; unbiased, so that few images are enough
+    precision, density     the share of generated images that lie among real ones
+    recall, coverage       the share of real images that lie among generated ones
+    nearest                the real image closest to a generated one: is it a copy?
 
-A number means something only beside its floor: the same one for held-out real images, in the same counts.
+A number means something only beside its floor: the same number of held-out real images, as many of them.
 """
 
 from typing import NamedTuple
@@ -16,14 +16,14 @@ from torch import Tensor
 
 from genserve.progress import Chunks
 
-K = 5  # neighbours that make a neighbourhood, as Naeem et al. 2020
+K = 5  # neighbours in a neighbourhood, as Naeem et al. 2020
 CHUNK = 256  # rows of a distance matrix held at once: 60 MB against 60,000 images
 
 
 class Moments(NamedTuple):
-    """What a Frechet distance needs of a set of features."""
+    """Mean and covariance of a set of features, for Frechet distances."""
 
-    n: int  # of how many, 0 where that is not known
+    n: int  # number of images, 0 if it is not known
     mean: Tensor  # (D,) float64
     covariance: Tensor  # (D, D) float64, unbiased
 
@@ -32,7 +32,7 @@ def moments(features: Tensor) -> Moments:
     """Return mean and covariance of features (N, D), in float64.
 
     Raises:
-        ValueError: not a matrix, fewer than two rows, or NaN or infinity among them.
+        ValueError: the features are not a matrix, have fewer than two rows, or hold NaN or infinity.
     """
     if features.ndim != 2 or len(features) < 2:
         raise ValueError(f"need features (N, D) with N at least 2, got {tuple(features.shape)}")
@@ -52,7 +52,7 @@ def root(covariance: Tensor) -> Tensor:
 def frechet_between(a: Moments, b: Moments) -> float:
     """Return |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) for covariances A and B.
 
-    tr (A B)^(1/2) is the sum of the singular values of A^(1/2) B^(1/2): symmetric roots are all it needs.
+    tr (A B)^(1/2) is the sum of the singular values of A^(1/2) B^(1/2), so symmetric roots are enough.
 
     Raises:
         ValueError: the features have different widths.
@@ -69,7 +69,7 @@ def frechet_between(a: Moments, b: Moments) -> float:
 def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     """Return the Frechet distance between Gaussians fitted to features (N, D) and (M, D), in float64.
 
-    Few images look worse than they are, by about a constant / N: compare equal counts. Raises as `moments`.
+    With few images it is too large, by about a constant / N: compare equal counts. Raises as `moments`.
     """
     return frechet_between(moments(features_a), moments(features_b))
 
@@ -80,7 +80,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
 def mean_kernel(a: Tensor, b: Tensor | None = None, chunks: Chunks = iter) -> float:
     """Return the mean of (x . y / D + 1)^3 over the pairs of a row x of a (N, D) and a row y of b (M, D).
 
-    Without b, over the pairs of two different rows of a. The rows' sums are added in float64.
+    Without b the mean is over the pairs of two different rows of a. The sums of rows are added in float64.
 
     Source: Binkowski et al. 2018 (arXiv:1801.01401), section 4.
     """
@@ -97,17 +97,17 @@ def mean_kernel(a: Tensor, b: Tensor | None = None, chunks: Chunks = iter) -> fl
 def kernel_distance(
     real: Tensor, generated: Tensor, real_kernel: float | None = None, chunks: Chunks = iter
 ) -> float:
-    """Return the squared maximum mean discrepancy of generated (M, D) and real (N, D), below 0 by chance.
+    """Return the squared maximum mean discrepancy of generated (M, D) and real (N, D).
 
-    The unbiased estimate from all pairs. The literature's, a mean over random subsets of 1,000, estimates the
-    same number with more noise.
+    It is the unbiased estimate from all pairs, and may fall below 0 by chance. The literature's mean over
+    random subsets of 1,000 images estimates the same number with more noise.
 
     Args:
-        real_kernel: `mean_kernel(real)` where it is known already.
+        real_kernel: `mean_kernel(real)`, if it is known already.
         chunks: shows progress over the generated images.
 
     Raises:
-        ValueError: the features have different widths, or there are fewer than two of either.
+        ValueError: the features have different widths, or one set has fewer than two.
 
     Source: Gretton et al. 2012 (Journal of Machine Learning Research 13), eq. (3), with the kernel of
     Binkowski et al. 2018 (arXiv:1801.01401).
@@ -127,7 +127,7 @@ def kernel_distance(
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return |a_i - b_j|^2, (N, M), for a (N, D) and b (M, D), at least 0; subtract a common centre first."""
+    """Return |a_i - b_j|^2, (N, M), at least 0, for a (N, D) and b (M, D) around a common centre."""
     cross = a @ b.T
     return cross.mul_(-2).add_(a.square().sum(1, keepdim=True)).add_(b.square().sum(1)).clamp_(min=0)
 
@@ -142,21 +142,21 @@ def radii(features: Tensor, k: int = K, chunks: Chunks = iter) -> Tensor:
     if not 1 <= k < n:
         raise ValueError(f"k must be in 1 to {n - 1}, the other images, got {k}")
     x = features - features.mean(0)
-    found = []
+    parts = []
     for start in chunks(range(0, n, CHUNK)):
         d = squared_distances(x[start : start + CHUNK], x)
         d[range(len(d)), range(start, start + len(d))] = torch.inf  # not its own neighbour
-        found.append(d.topk(k, largest=False).values[:, -1])
-    return torch.cat(found)
+        parts.append(d.topk(k, largest=False).values[:, -1])
+    return torch.cat(parts)
 
 
 class Manifolds(NamedTuple):
-    """Shares between 0 and 1 (density may exceed 1); held-out real images are the standard, not 1."""
+    """Shares from 0 to 1 (density may exceed 1); compare them with those of held-out images, not with 1."""
 
-    precision: float  # of the generated: inside the neighbourhood of some real image
-    recall: float  # of the real: inside the neighbourhood of some generated image
-    density: float  # in how many real neighbourhoods a generated image lies, over k
-    coverage: float  # of the real: with a generated image in their neighbourhood
+    precision: float  # generated images in the neighbourhood of some real image
+    recall: float  # real images in the neighbourhood of some generated image
+    density: float  # mean number of real neighbourhoods around a generated image, over k
+    coverage: float  # real images with a generated image in their neighbourhood
 
 
 def manifolds(
@@ -166,7 +166,7 @@ def manifolds(
 
     Args:
         k: the neighbourhood of an image reaches to its k-th nearest neighbour in its own set.
-        real_radii: `radii(real, k)` where it is known already, (N,).
+        real_radii: `radii(real, k)`, (N,), if it is known already.
         chunks: shows progress over the real images.
 
     Raises:
@@ -180,7 +180,7 @@ def manifolds(
     generated_radii = radii(generated, k)
     centre = real.mean(0)
     x, z = real - centre, generated - centre
-    n_around = torch.zeros(len(z), dtype=torch.long, device=z.device)  # real neighbourhoods an image lies in
+    n_around = torch.zeros(len(z), dtype=torch.long, device=z.device)  # real neighbourhoods around each image
     recalled = covered = 0
     for start in chunks(range(0, len(x), CHUNK)):
         d = squared_distances(x[start : start + CHUNK], z)
@@ -197,7 +197,7 @@ def manifolds(
 
 
 def nearest(queries: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how far queries (M, D) are from the nearest of reference (N, D), and which it is, both (M,)."""
+    """Return the distance of queries (M, D) to the nearest of reference (N, D), and its index, both (M,)."""
     centre = reference.mean(0)
     reference = reference - centre
     starts = range(0, len(queries), CHUNK)
@@ -209,10 +209,10 @@ def nearest(queries: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def accuracy(logits: Tensor, y: Tensor) -> float:
-    """Return the share of images whose largest logit, (B, n_classes), is their class y, (B,).
+    """Return the share of images with the largest of their logits, (B, n_classes), at their class y, (B,).
 
     Raises:
-        ValueError: no image, or not one class for each.
+        ValueError: there is no image, or not one class for each.
     """
     if not len(y) or len(logits) != len(y):
         raise ValueError(f"need one class for each image, got {len(logits)} images and {len(y)} classes")

@@ -1,4 +1,4 @@
-"""What was measured: rows of numbers, tables of them, and lines of JSON that say with what they were made."""
+"""Keep what was measured: rows of numbers, tables of them, and JSON lines with the code that made them."""
 
 import errno
 import json
@@ -16,11 +16,11 @@ from genserve import files
 
 
 class Column(NamedTuple):
-    """How a number is shown."""
+    """The format of a number in a table."""
 
     heading: str
     form: str
-    scale: float = 1.0  # what it is multiplied by
+    scale: float = 1.0  # factor of the number
 
 
 MANIFOLDS = {name: Column(name, "{:.3f}") for name in ("precision", "density", "recall", "coverage")}
@@ -45,11 +45,11 @@ INCEPTION_COLUMNS = {
     "inception_kernel_distance": Column("KIDx1000", "{:.3f}", 1000),
     **{f"inception_{name}": column for name, column in MANIFOLDS.items()},
 }
-WORDS = ("name", "n", "nfe")  # what is the same in every repeat
+WORDS = ("name", "n", "nfe")  # equal in all repeats
 
 
 def table(rows: list[dict[str, Any]], columns: dict[str, Column]) -> str:
-    """Return the rows as aligned text; a column that no row fills is left out."""
+    """Return the rows as aligned text, without the columns that no row fills."""
     keys = [key for key in columns if any(key in row for row in rows)]
 
     def cell(row: dict[str, Any], key: str) -> str:
@@ -68,7 +68,7 @@ def table(rows: list[dict[str, Any]], columns: dict[str, Column]) -> str:
 
 
 def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return one row for the repeats of a setting: every number's mean and its standard deviation."""
+    """Return one row for the repeats of a setting: mean and standard deviation of every number."""
     if len(rows) == 1:
         return rows[0]
     draws = {key: [row[key] for row in rows] for key in rows[0] if key not in (*WORDS, "seed")}
@@ -83,7 +83,7 @@ def with_multiples(rows: list[dict[str, Any]], floor: float) -> list[dict[str, A
     """Return the rows with the judge's Frechet distance in multiples of its floor, `judge_multiple`.
 
     Args:
-        floor: the judge's Frechet distance of held-out images, as many as each row has.
+        floor: the judge's Frechet distance of as many held-out images as each row has.
     """
 
     def added(row: dict[str, Any]) -> dict[str, Any]:
@@ -97,30 +97,30 @@ def with_multiples(rows: list[dict[str, Any]], floor: float) -> list[dict[str, A
 
 
 def tables(rows: list[dict[str, Any]]) -> list[str]:
-    """Return the rows as text, and once more what was measured in the features of Inception."""
+    """Return the rows as text: one table, and a second of what was measured in features of Inception."""
     more = any("inception_frechet_distance" in row for row in rows)
     return [table(rows, COLUMNS)] + ([table(rows, INCEPTION_COLUMNS)] if more else [])
 
 
 def digest(path: Path) -> str:
-    """Return the beginning of a file's SHA-256, as `export` names weights by it."""
+    """Return the first 12 digits of a file's SHA-256, as in `Spec.weights`."""
     return files.digest(path)[:12]
 
 
 def classifier_of(role: str, directory: Path | None) -> dict[str, str | None]:
-    """Return which run a classifier is and the digest of its weights, both none without one.
+    """Return the run directory of a classifier and the digest of its weights; both are None without one.
 
     Args:
-        role: classifier or judge; it begins the keys.
+        role: "classifier" or "judge", the start of the keys.
     """
     weights = None if directory is None else digest(directory / "weights.safetensors")
     return {role: None if directory is None else str(directory), f"{role}_weights": weights}
 
 
 def revision(file: Path) -> dict[str, Any] | None:
-    """Return the git revision that a source file belongs to, or none where git does not know the file.
+    """Return the git revision of a source file, or None if git does not know the file.
 
-    The tree is dirty where anything differs that could change a result; lines of records do not.
+    The tree is dirty if any file differs that could change a result; lines of records cannot.
     """
 
     def git(*words: str) -> str:
@@ -136,10 +136,10 @@ def revision(file: Path) -> dict[str, Any] | None:
 
 
 def provenance(command: str) -> dict[str, Any]:
-    """Return when and with what code something is measured.
+    """Return the time, command and code of a measurement.
 
     Args:
-        command: the command line that asked for it.
+        command: its command line.
     """
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -151,18 +151,20 @@ def provenance(command: str) -> dict[str, Any]:
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
-    """Add one line to a file of JSON lines; NaN is refused. A last line cut short by a kill stays alone.
+    """Add one line to a file of JSON lines; NaN is refused.
 
-    The line goes out in one write, so that lines of programs that append together do not mix.
+    The line goes out in one write, so that programs may append at the same time. If a kill has cut the last
+    line short, the new one starts on a line of its own.
 
     Raises:
         OSError: the disk is full, and so on, with the name of the file.
+        ValueError: the record holds NaN or infinity.
     """
     line = json.dumps(record, allow_nan=False).encode() + b"\n"
     with files.naming(path), path.open("a+b", buffering=0) as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else b"\n" + line
-        if file.write(line) < len(line):  # the last room on a disk takes part of a line, without an error
+        if file.write(line) < len(line):  # a disk that is nearly full takes part of a line, without an error
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(file.fileno())

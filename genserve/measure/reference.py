@@ -1,4 +1,4 @@
-"""What generated images are compared with: a data set, as the classifier trained on it sees it."""
+"""Compare generated images with a data set, in the features of a classifier that was trained on it."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,8 +20,8 @@ from genserve.places import located, places
 from genserve.progress import Chunks, Progress
 from genserve.runs.directory import classifier_config, load_classifier, trained_with
 
-SHIPPED = Path("weights")  # where classifiers and judges are looked for
-COPIES = 1000  # images whose nearest training image is looked for
+SHIPPED = Path("weights")  # the folder of classifiers and judges
+COPIES = 1000  # images that are compared with their nearest training image
 
 
 def quiet(_: str) -> Chunks:
@@ -32,15 +32,15 @@ def quiet(_: str) -> Chunks:
 def classifier_for(
     shape: tuple[int | None, int, int], classes: Sequence[str], folder: Path = SHIPPED
 ) -> Path:
-    """Return the run directory of the one classifier of a folder that knows such images; judges are left out.
+    """Return the run directory of the only classifier in a folder for such images; judges do not count.
 
     Args:
-        shape: (C, H, W) of an image; C is None where it does not matter.
-        classes: their names, () where the images have none.
-        folder: where `classifier-*` lie; looked for as `places` says.
+        shape: (C, H, W) of an image; C is None for any.
+        classes: their names, () if the images have none.
+        folder: parent of the `classifier-*`; searched for as `places` says.
 
     Raises:
-        ValueError: no classifier or several know such images.
+        ValueError: the folder has no classifier for such images, or several.
     """
     known = _known(folder, "classifier-*", judge=False)
     fit = _fitting(known, shape, classes)
@@ -57,7 +57,7 @@ def classifier_for(
 def judge_for(
     shape: tuple[int | None, int, int], classes: Sequence[str], folder: Path = SHIPPED
 ) -> Path | None:
-    """Return the run directory of the judge of a folder that knows such images, or none; as `classifier_for`.
+    """Return the run directory of the only judge in a folder for such images, or None; as `classifier_for`.
 
     Raises:
         ValueError: several judges know such images.
@@ -81,7 +81,7 @@ def _known(folder: Path, pattern: str, *, judge: bool) -> list[dict[Path, Classi
 def _fitting(
     known: list[dict[Path, ClassifierConfig]], shape: tuple[int | None, int, int], classes: Sequence[str]
 ) -> list[Path]:
-    """Return those that know such images, of the first place that has any."""
+    """Return the run directories for such images, of the first place that has any."""
     for place in known:
         fit = [
             directory
@@ -96,12 +96,12 @@ def _fitting(
 
 
 class Space:
-    """Features of one network, and what is known of those of the training images.
+    """Features of one network, and those of the training images as far as they are known.
 
     Args:
-        features: images (N, C, H, W) uint8, and what shows progress -> their features (N, D), on the CPU.
-        real: the training images, where they are there.
-        moments: of their features, where they are known without the images.
+        features: images (N, C, H, W) uint8 and a progress bar -> their features (N, D), on the CPU.
+        real: the training images, (N, C, H, W) uint8; None if they are missing.
+        moments: of their features; None if they are not known without the images.
     """
 
     def __init__(
@@ -125,21 +125,21 @@ class Space:
 
     @cached_property
     def moments(self) -> Moments:
-        """Of the training images' features."""
+        """Moments of the training images' features."""
         return self._moments or metrics.moments(self.real)
 
     @cached_property
     def radii(self) -> Tensor:
-        """Squared, of the training images' neighbourhoods, (N,)."""
+        """Squared radii of the training images' neighbourhoods, (N,)."""
         return metrics.radii(self.real, chunks=self._progress("training images, neighbourhoods"))
 
     @cached_property
     def kernel(self) -> float:
-        """Mean kernel of the training images, for the kernel distance."""
+        """Mean kernel of the training images, a part of the kernel distance."""
         return metrics.mean_kernel(self.real, chunks=self._progress("training images, kernel"))
 
     def measure(self, features: Tensor) -> dict[str, float]:
-        """Return how far features (M, D) are from those of the training images: whatever can be said."""
+        """Return all known distances of features (M, D) to those of the training images."""
         row = {}
         if self._moments or self._real is not None:
             row["frechet_distance"] = metrics.frechet_between(metrics.moments(features), self.moments)
@@ -151,15 +151,15 @@ class Space:
 
 
 class Judge:
-    """An independent classifier: it measures what another chose, and nothing is chosen by it.
+    """An independent classifier, which measures the choices of another and chooses nothing.
 
     Args:
         directory: its run directory.
-        shape: (C, H, W) of the images that it will see.
+        shape: (C, H, W) of the images to measure.
 
     Raises:
-        FileNotFoundError, ValueError: as `classifier_config` and `read_stats`; or the run is no judge, or
-            one of other images.
+        FileNotFoundError, ValueError: as `load_classifier` and `read_stats`; or the run is not a judge, or
+            the judge of other images.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Judge:
         self.space = Space(features, None, self.stats.train, progress)
 
     def floor(self) -> dict[str, float]:
-        """Return the distance of all held-out images, which need not be there."""
+        """Return the distance of all held-out images, from their moments."""
         return {"judge_frechet_distance": metrics.frechet_between(self.stats.test, self.stats.train)}
 
     def measure(self, x: Tensor) -> dict[str, float]:
@@ -188,14 +188,14 @@ class Judge:
 
 
 class Reference:
-    """A training set and its held-out images; where they are not there, the moments of their features.
+    """A training set and its held-out images; or, if they are missing, the moments of their features.
 
     Args:
         directory: run directory of the classifier.
-        root: where the data set that it learnt is; none for the place that the run names.
+        root: folder of its data set; None for the place in its config.json.
 
     Raises:
-        FileNotFoundError, ValueError: as `classifier_config` and `read_stats`.
+        FileNotFoundError, ValueError: as `load_classifier` and `read_stats`.
     """
 
     def __init__(
@@ -205,10 +205,10 @@ class Reference:
         self.shape, self.classes = model.shape, model.classes
         self.classifier = load_classifier(directory).to(device)
         self.stats = read_stats(directory)
-        learnt = trained_with(directory, "data")
+        data = trained_with(directory, "data")
         elsewhere = {} if root is None else {"root": str(root)}
         with parsing(directory / "config.json", "the configuration of a classifier"):
-            config = DataConfig(**learnt | elsewhere | {"download": False})
+            config = DataConfig(**data | elsewhere | {"download": False})
         self.name, self.root = config.name, located(config.root)
         config = replace(config, root=str(self.root))
         self.train: ImageSet | None = None
@@ -220,14 +220,16 @@ class Reference:
 
     @property
     def real(self) -> Tensor | None:
-        """The training images, (N, C, H, W) uint8, where they are there."""
+        """The training images, (N, C, H, W) uint8, or None if they are missing."""
         return None if self.train is None else self.train.x
 
     def measure(self, x: Tensor, y: Tensor | None, features: Tensor | None = None) -> dict[str, Any]:
-        """Return every number there is for images x (N, C, H, W) uint8, asked for as classes y (N,) or none.
+        """Return all numbers of images: distances, and the shares of them that show their class.
 
         Args:
-            features: `space.features(x)` where they are known already, (N, D).
+            x: (N, C, H, W) uint8.
+            y: (N,), their classes, or None.
+            features: `space.features(x)`, (N, D), if they are known already.
 
         Raises:
             ValueError: the images have another shape, or there are too few.
@@ -248,16 +250,16 @@ class Reference:
         return row
 
     def floor(self) -> dict[str, Any]:
-        """Return what can be said of the held-out images where they are not there."""
+        """Return the numbers of all held-out images that their moments give."""
         distance = metrics.frechet_between(self.stats.test, self.stats.train)
         return {"n": self.stats.test.n, "frechet_distance": distance}
 
     def held_out(self, n: int) -> dict[str, tuple[Tensor, Tensor | None]]:
-        """Return about n held-out images and their classes, which no generator should be expected to beat.
+        """Return about n held-out images and their classes, as the floor for any generator, by name.
 
-        Once they are taken evenly from the whole (the first half of MNIST's is easier than the second), once
-        with classes in the shares of the training set: a third of the distance of MNIST's is chance in those.
-        Their order is random, so that the first of them stand for all.
+        The first set is taken evenly from all (the first half of MNIST's test set is easier than the second),
+        the second with classes in the shares of the training set: a third of the distance of MNIST's is
+        chance in those. The order is random, so that the first images stand for all.
         """
         if self.test is None:
             return {}
@@ -271,19 +273,19 @@ class Reference:
         return {name: (self.test.x[i], None if y is None else y[i]) for name, i in mixed.items()}
 
     def _in_fair_shares(self, n: int) -> Tensor:
-        """Return which held-out images make n of classes in the training set's shares, till one runs out."""
+        """Return the indices of at most n held-out images with classes in the training set's shares."""
         assert self.test is not None
         shares = self.stats.class_counts.double() / self.stats.class_counts.sum()
-        there = self.test.y.bincount(minlength=len(shares))
-        counts = (shares * min(n, (there / shares).min().item())).long()
+        available = self.test.y.bincount(minlength=len(shares))
+        counts = (shares * min(n, (available / shares).min().item())).long()
         by_class = [(self.test.y == k).nonzero().flatten() for k in range(len(shares))]
         pairs = zip(by_class, counts.tolist(), strict=True)
         return torch.cat([rows[torch.arange(c) * len(rows) // max(1, c)] for rows, c in pairs])
 
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how far images x (N, C, H, W) uint8 are from the nearest in training, and those images.
+        """Return the distances of images x (N, C, H, W) uint8 to the nearest in training, and those images.
 
-        The distance, (N,), is the root mean square over all pixels, in gray levels of 255.
+        A distance, (N,), is the root mean square over all pixels, in gray levels of 255.
         """
         assert self.train is not None
         distance, index = metrics.nearest(x.flatten(1).float(), self.train.x.flatten(1).float())

@@ -1,4 +1,4 @@
-"""Images to be measured: of a file or folder, drawn from a run, or asked of a server."""
+"""Get images to measure: from a file or folder, drawn from a run, or requested from a server."""
 
 import base64
 import logging
@@ -26,30 +26,30 @@ from genserve.sampling.settings import Setting
 
 log = logging.getLogger(__name__)
 
-SHARE = 16  # images a request
+SHARE = 16  # images per request
 
 
 class Images(NamedTuple):
-    """What is measured together."""
+    """Images that are measured together."""
 
     name: str  # of the setting, or of the file
     x: Tensor  # (N, C, H, W) uint8
-    y: Tensor | None  # (N,), the class each was asked for; none where none was
+    y: Tensor | None  # (N,), the class that each should show; None without classes
     known: dict[str, Any]  # of the drawing: seed, nfe, images_per_s
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to draw: n images of every setting and every seed."""
+    """The images to draw: n of every setting and every seed."""
 
-    settings: tuple[str, ...]  # SAMPLER:STEPS[:KEY=VALUE]...; () for what the model is served with
+    settings: tuple[str, ...]  # SAMPLER:STEPS[:KEY=VALUE]...; () for the model's defaults
     n: int
     seeds: range
-    class_counts: Tensor  # (n_classes,), in whose shares the classes come
-    unconditional: bool  # ask for no class
+    class_counts: Tensor  # (n_classes,), whose shares the drawn classes have
+    unconditional: bool  # draw without classes
 
     def classes(self, model_classes: Sequence[str]) -> Tensor | None:
-        """Return the class of each image, (n,), or none for no class."""
+        """Return the class of each image, (n,), or None to draw without classes."""
         if self.unconditional or not model_classes:
             return None
         return fair_classes(self.n, self.class_counts)
@@ -59,7 +59,7 @@ class Plan:
 
 
 def shape_of(path: Path) -> tuple[int | None, int, int]:
-    """Return (C, H, W) of the images of a file or folder; C is None in a folder, where it may be either.
+    """Return (C, H, W) of the images of a file or folder; C is None for a folder, which may have both.
 
     Raises:
         FileNotFoundError, ValueError: as `read`.
@@ -72,11 +72,15 @@ def shape_of(path: Path) -> tuple[int | None, int, int]:
 
 
 def read(path: Path, shape: Sequence[int], classes: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-    """Return images (N, C, H, W) uint8 of a file or folder, and their classes where its folders name them.
+    """Return images (N, C, H, W) uint8 of a file or folder, and their classes if its folders name them.
+
+    Args:
+        shape: (C, H, W) that every image must have.
+        classes: those of the classifier.
 
     Raises:
-        FileNotFoundError: there is neither, or no picture in the folder.
-        ValueError: they are not images of this shape.
+        FileNotFoundError: the path does not exist, or the folder has no picture.
+        ValueError: the images do not have this shape.
     """
     c, h, w = shape
     if path.is_dir():
@@ -123,15 +127,18 @@ def _array(path: Path) -> np.ndarray[Any, Any]:
 def drawn(
     directory: Path, plan: Plan, device: torch.device, dtype: torch.dtype, batch_size: int, progress: Progress
 ) -> Iterator[Images]:
-    """Yield what a run draws, setting by setting, seed by seed.
+    """Yield the images that a run draws, setting by setting, seed by seed.
 
     Args:
-        dtype: of the network that draws.
-        batch_size: images drawn together.
+        dtype: of the network.
+        batch_size: images that are drawn together.
+
+    Raises:
+        FileNotFoundError, ValueError: as `served_model`, or a text is not a setting of this model.
     """
     spec = spec_of(directory)
     texts = plan.settings or (Setting.of(spec.defaults).text(spec.defaults),)
-    # all of them before the first takes its minutes
+    # parse all before the first one is drawn, which takes minutes
     settings = [Setting.parse(text, spec.defaults) for text in texts]
     _, drawer = served_model(directory, device, dtype)
     classes = plan.classes(spec.classes)
@@ -155,7 +162,7 @@ def described(address: str) -> Spec:
     """Return the contract of a server's model.
 
     Raises:
-        ValueError: no model of genserve answers there.
+        ValueError: the address is not that of a model of genserve.
     """
     (description,) = answers(address, [{"task": "describe"}])
     known = {field.name for field in fields(Spec)}
@@ -166,7 +173,7 @@ def described(address: str) -> Spec:
 
 
 def request_fields(text: str, defaults: Defaults) -> dict[str, Any]:
-    """Return the fields of a request that a setting names.
+    """Return the fields of a request for a setting.
 
     Raises:
         ValueError: the text is not SAMPLER:STEPS[:KEY=VALUE]..., or has a key that requests do not have.
@@ -176,25 +183,25 @@ def request_fields(text: str, defaults: Defaults) -> dict[str, Any]:
 
 
 def asked(address: str, plan: Plan, progress: Progress) -> Iterator[Images]:
-    """Yield what a server draws, setting by setting, seed by seed: what its run would, but for rounding.
+    """Yield the images that a server draws, setting by setting, seed by seed; `drawn` yields the same.
 
     Raises:
-        ValueError: as `answers`; or the model changed while it drew, or has no name for "no class".
+        ValueError: as `answers`; or the model changed in the meantime, or it has no label for "no class".
     """
     spec = described(address)
     if plan.unconditional and NO_CLASS in spec.classes:
         raise ValueError(f"{address} has a class called {NO_CLASS}, so it cannot be asked for no class")
     settings = {text: request_fields(text, spec.defaults) for text in plan.settings}
-    settings = settings or {Setting.of(spec.defaults).text(spec.defaults): {}}  # the server knows best
+    settings = settings or {Setting.of(spec.defaults).text(spec.defaults): {}}  # the server's own defaults
     classes = plan.classes(spec.classes)
-    for asked_fields in settings.values():  # a setting that is refused, before the first takes its minutes
-        list(answers(address, [{"format": "json", "num_samples": 1, "seed": 0} | asked_fields]))
-    for text, asked_fields in settings.items():
+    for setting in settings.values():  # try all, for refusals, before the first one takes its minutes
+        list(answers(address, [{"format": "json", "num_samples": 1, "seed": 0} | setting]))
+    for text, setting in settings.items():
         for seed in plan.seeds:
             clock = time.perf_counter()
             starts = progress(text)(range(0, plan.n, SHARE))
             shares = (_share(plan.n, start, seed, classes, spec.classes) for start in starts)
-            replies = list(answers(address, (asked_fields | share for share in shares)))
+            replies = list(answers(address, (setting | share for share in shares)))
             if any(reply["settings"] != replies[0]["settings"] for reply in replies):
                 raise ValueError(f"{address} changed its model while it drew {text}")
             pngs = [base64.b64decode(image["png"]) for reply in replies for image in reply["images"]]
@@ -209,6 +216,6 @@ def _share(
     """Return the fields of the request for images `start` to `start` + 15 of a seed."""
     stop = min(n, start + SHARE)
     request = {"format": "json", "num_samples": stop - start, "seed": seed, "first_index": start}
-    if classes is not None:  # by name, which means one class to every server
+    if classes is not None:  # by name, which means the same class to every server
         return request | {"label": [model_classes[k] for k in classes[start:stop].tolist()]}
     return request | ({"label": NO_CLASS} if model_classes else {})

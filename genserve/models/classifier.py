@@ -1,7 +1,7 @@
-"""A small image classifier, whose penultimate layer is what genserve.measure.metrics measures distances in.
+"""A small image classifier; distances (genserve.measure.metrics) are measured in its penultimate layer.
 
-An image has the same features alone and in a crowd: GroupNorm stays inside it, and BatchNorm, once trained,
-is fixed numbers.
+An image has the same features alone and in a crowd: GroupNorm stays inside the image, and BatchNorm, once
+trained, is a set of fixed numbers.
 """
 
 import itertools
@@ -34,7 +34,7 @@ class Residual(nn.Module):
 
 
 class Pooled(nn.Sequential):
-    """conv, 2 x 2 maximum, BatchNorm, SiLU, conv, BatchNorm, SiLU; each conv begins by passing its input on.
+    """conv, 2 x 2 maximum, BatchNorm, SiLU, conv, BatchNorm, SiLU; each conv starts as the identity.
 
     Source: Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv:2404.00498), section 3.
     """
@@ -48,9 +48,10 @@ class Pooled(nn.Sequential):
 
 
 class Whitening(nn.Conv2d):
-    """Patches of 2 x 2 pixels, turned and scaled so that their values are uncorrelated and of variance 1.
+    """Rotate and scale patches of 2 x 2 pixels, so that their values are uncorrelated and of variance 1.
 
-    The second half of the channels is the negative of the first. Set by `learn`, once; not trained.
+    The second half of the channels is the negative of the first. `learn` sets the weights, once; they are not
+    trained.
 
     Source: Jordan 2024, section 3.1; Page 2019, "How to train your ResNet".
     """
@@ -60,7 +61,7 @@ class Whitening(nn.Conv2d):
         self.requires_grad_(False)
 
     def learn(self, x: Tensor) -> None:
-        """Measure the patches of images x (N, C, H, W) in [-1, 1]."""
+        """Set the weights from the patches of images x (N, C, H, W) in [-1, 1]."""
         patches = F.unfold(x, 2).transpose(1, 2).flatten(0, 1).double()
         variance, axes = torch.linalg.eigh(patches.T.cov())
         filters = (axes / (variance + 5e-4).sqrt()).T.reshape(-1, *self.weight.shape[1:])
@@ -74,7 +75,7 @@ class Classifier(nn.Module):
         shape: (C, H, W) of an image.
         n_classes: at least 2.
         blocks: residual, or pooled: a whitening stem and `Pooled` blocks, slower and better for photographs.
-        patch: of residual blocks, the side of the squares folded into channels first, 1 for none.
+        patch: side of the pixel squares that are folded into channels first, 1 for none.
         channels: width of each level, one block each; the resolution halves between levels, or in each block.
         n_features: width of the penultimate layer.
         norm: group or batch; pooled blocks need batch.
@@ -123,7 +124,7 @@ class Classifier(nn.Module):
         return F.silu(self.embed(self.body(F.pixel_unshuffle(x, self.patch))))
 
     def logits(self, features: Tensor) -> Tensor:
-        """Return the last layer, (B, n_classes), for features (B, n_features)."""
+        """Return the logits, (B, n_classes), of features (B, n_features)."""
         out: Tensor = self.read_out(features)
         return out
 
@@ -132,7 +133,7 @@ class Classifier(nn.Module):
 
 
 def residual_body(c: int, channels: Sequence[int], norm: Callable[[int], nn.Module]) -> nn.Sequential:
-    """Return a residual block a level; it takes c channels and ends in the mean over positions."""
+    """Return one residual block per level; they take c channels and end in the mean over positions."""
     layers: list[nn.Module] = []
     for level, c_level in enumerate(channels):
         layers.append(nn.Conv2d(c, c_level, 3, stride=2 if level else 1, padding=1))
@@ -142,7 +143,7 @@ def residual_body(c: int, channels: Sequence[int], norm: Callable[[int], nn.Modu
 
 
 def pooled_body(c: int, channels: Sequence[int]) -> nn.Sequential:
-    """Return whitened patches and a pooled block a level; it ends in the maximum over positions."""
+    """Return a whitening stem and one pooled block per level; they end in the maximum over positions."""
     stem = Whitening(c)
     widths = [stem.out_channels, *channels]
     blocks = [Pooled(*pair) for pair in itertools.pairwise(widths)]
@@ -151,13 +152,13 @@ def pooled_body(c: int, channels: Sequence[int]) -> nn.Sequential:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
-    """What it takes to build a run's classifier again; `model` in config.json."""
+    """The configuration of a classifier; `model` in config.json."""
 
     family: str  # "classifier"
     shape: tuple[int, int, int]  # (C, H, W)
     classes: tuple[str, ...]
     net: dict[str, Any]  # the arguments of Classifier
-    judge: bool = False  # it measures what others chose; nothing is chosen by it
+    judge: bool = False  # it only measures; no steps, levels or checkpoints are chosen by it
 
     def build(self) -> Classifier:
         """Return the classifier, freshly initialised."""

@@ -1,18 +1,16 @@
-"""What it takes to build a run's network again."""
+"""The configuration from which the network of a generator is built again."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from genserve.families import FAMILIES, Family
-from genserve.models.contrastive import ConvEnergy
-from genserve.models.denoiser import Denoiser
-from genserve.models.energy import ResidualEnergy
-from genserve.models.unet import UNet
+from torch import nn
+
+from genserve.families import FAMILIES, Family, Network, load
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What it takes to build a run's network again; `model` in config.json."""
+    """The configuration of a denoiser or an energy; `model` in config.json."""
 
     family: str  # "diffusion" or "energy"
     shape: tuple[int, int, int]  # (C, H, W)
@@ -29,20 +27,21 @@ class ModelConfig:
         """The row of its family."""
         return FAMILIES[self.family]
 
-    def build(self) -> Denoiser | ResidualEnergy | ConvEnergy:
-        """Return the denoiser or the energy, freshly initialised.
+    @property
+    def network(self) -> Network:
+        """The row of its network.
 
         Raises:
             ValueError: there is no such family or energy.
         """
-        match self.family, self.energy:
-            case "diffusion", "":
-                return self._denoiser()
-            case "energy", "residual":
-                return ResidualEnergy(self._denoiser())
-            case "energy", "plain":
-                return ConvEnergy(self.shape, **self.net)
-        raise ValueError(f"family {self.family!r} with energy {self.energy!r} is none this version can build")
+        networks = FAMILIES[self.family].networks if self.family in FAMILIES else {}
+        if self.energy not in networks:
+            raise ValueError(
+                f"family {self.family!r} with energy {self.energy!r} is none this version can build"
+            )
+        return networks[self.energy]
 
-    def _denoiser(self) -> Denoiser:
-        return Denoiser(UNet(self.shape, len(self.classes), **self.net), self.mean, self.std)
+    def build(self) -> nn.Module:
+        """Return the denoiser or the energy, freshly initialised; raises as `network`."""
+        network: nn.Module = load(self.network.build)(self)
+        return network

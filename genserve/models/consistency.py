@@ -1,7 +1,7 @@
-"""Consistency: a model that answers, anywhere on a path of the ODE, with the image at its end.
+"""Consistency: tune a denoiser to answer, anywhere on a path of the ODE, with the image at its end.
 
-A denoiser is the start: it answers with the mean of all images that x_t may come from. Tuning asks for the
-same answer at two levels t > r of one image and one noise, and moves r toward t, stage by stage.
+A denoiser answers with the mean of all images that x_t may come from. Tuning asks for the same answer at two
+levels t > r of one image and one noise, and moves r toward t, stage by stage.
 """
 
 import math
@@ -15,11 +15,13 @@ from genserve.sampling.samplers import Model
 def lower_levels(t: Tensor, stage: int, q: float = 4.0, floor: float = 0.0) -> Tensor:
     """Return r = t (1 - (1 + 8 sigmoid(-t)) / q**(stage + 1)), at least 0, the level compared with t, (B,).
 
-    In the first stage it is 0 for small t, where the model then only denoises; each stage divides t - r by q.
+    In the first stage r is 0 for small t, and the model only denoises there; each stage divides t - r by q.
 
     Args:
-        floor: an r below counts as 0. So little noise leaves no doubt which image it hides, and what is
-            compared with the image itself cannot drift.
+        t: (B,), noise levels, above 0.
+        stage: counts from 0.
+        floor: an r below it counts as 0. Little noise leaves no doubt which image it hides, and an answer
+            that is compared with the image itself cannot drift.
 
     Source: Geng et al. 2024, "Consistency Models Made Easy" (arXiv:2406.14548), section 3.2 and appendix; the
     floor is ours.
@@ -31,26 +33,26 @@ def lower_levels(t: Tensor, stage: int, q: float = 4.0, floor: float = 0.0) -> T
 def consistency_loss(
     model: Model, target: Model, x_0: Tensor, t: Tensor, r: Tensor, y: Tensor, eps: Tensor, huber: float
 ) -> Tensor:
-    """Return how far the model's answer at t is from the target's at r, of one image and noise, (B,).
+    """Return the distance of the model's answer at t to the target's at r, over t - r, (B,).
 
-    It is divided by t - r. At r = 0 the image itself is the answer.
+    Both are given the same image with the same noise. At r = 0 the image itself is the target.
 
     Args:
-        target: a slow copy of the model, which learns nothing here. With the model in its place, what both
-            answers have in common, such as too much contrast, is free to grow without end.
+        target: a slow copy of the model, which gets no gradient. With the model itself as its target, any
+            error that both answers share, such as too much contrast, could grow without end.
         x_0: (B, C, H, W), data in [-1, 1];  eps: standard normal like x_0;
         t, r: (B,), noise levels, r below t;  y: (B,);
-        huber: errors of a value far above it count by size, below by their square.
+        huber: errors far above it count by their size, errors far below it by their square.
 
     Source: Geng et al. 2024, algorithm 1, the target that of Song et al. 2023 (arXiv:2303.01469), alg. 3;
     the pseudo-Huber metric of Song & Dhariwal 2023 (arXiv:2310.14189).
     """
-    wanted = x_0.clone()
+    expected = x_0.clone()
     noisy = r > 0
     if noisy.any():
         with torch.no_grad():
             x_r = x_0 + r.view(-1, 1, 1, 1) * eps
-            wanted[noisy] = target(x_r[noisy], r[noisy], y[noisy]).to(x_0.dtype)
-    error = (model(x_0 + t.view(-1, 1, 1, 1) * eps, t, y) - wanted).flatten(1)
+            expected[noisy] = target(x_r[noisy], r[noisy], y[noisy]).to(x_0.dtype)
+    error = (model(x_0 + t.view(-1, 1, 1, 1) * eps, t, y) - expected).flatten(1)
     c = huber * math.sqrt(error.shape[1])
     return ((error.square().sum(1) + c**2).sqrt() - c) / (t - r)

@@ -1,9 +1,10 @@
-"""Contrastive divergence: lower the energy of data, raise that of what the model itself draws.
+"""Contrastive divergence: lower the energy of data, raise that of the model's own drawings.
 
     loss = mean E(data) - mean E(negatives) + alpha * mean(E(data)**2 + E(negatives)**2)
 
-The negatives are ends of short Langevin chains. Persistent chains go on where they were left, in a replay
-buffer; a share of them starts afresh each time, and with a share of 1 they are short-run chains.
+The negatives are ends of short Langevin chains. Persistent chains continue from where they stopped, in a
+replay buffer; a share of them starts again from noise each time, and with a share of 1 all are short-run
+chains.
 
 Source: Hinton 2002; Tieleman 2008; Du & Mordatch 2019 (arXiv:1903.08689) for the buffer and the regulariser.
 """
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genserve.models.config import ModelConfig
 from genserve.sampling.langevin import Energy, langevin, slope
 from genserve.sampling.noise import Noise
 from genserve.sampling.samplers import sample
@@ -26,13 +28,13 @@ class ChainConfig:
     """The chains of contrastive divergence.
 
     Args:
-        steps: of a chain between two looks at the data.
-        step_size: what the gradient is multiplied by.
+        steps: of a chain per training step.
+        step_size: factor of the gradient.
         noise_std: of the noise of a step.
         gradient_max: every component of the gradient is clamped to this.
-        buffer: chains that persist; 0 for short-run chains, which all start from noise.
-        fresh: share of the chains that start from noise again.
-        final_steps: of the chains that a sample grid or a server draws.
+        buffer: number of persistent chains; 0 for short-run chains, which all start from noise.
+        fresh: share of the chains that start again from noise, 0 to 1.
+        final_steps: steps of the chains that draw a sample grid or a server's pictures.
     """
 
     steps: int = 60
@@ -45,10 +47,10 @@ class ChainConfig:
 
 
 class ConvEnergy(nn.Module):
-    """E(x) of a small convolutional network, every layer of which halves the resolution; Swish throughout.
+    """E(x), a small convolutional network; every layer halves the resolution, with Swish between.
 
-    No normalisation: one that couples the images of a batch would make an energy depend on its neighbours.
-    The linear layers know positions. sigma and y are taken and not looked at.
+    It has no normalisation: one that couples the images of a batch would make an energy depend on its
+    neighbours. The linear layers know positions. sigma and y are ignored.
 
     Args:
         shape: (C, H, W) of an image.
@@ -69,7 +71,7 @@ class ConvEnergy(nn.Module):
         self.out = nn.Linear(c, 1)
 
     def forward(self, x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
-        """Return E (B,) for x (B, C, H, W); read out in x's dtype."""
+        """Return E (B,) for x (B, C, H, W), in x's dtype."""
         h = x.to(self.out.weight.dtype)
         for layer in self.layers:
             h = F.silu(layer(h))
@@ -78,12 +80,17 @@ class ConvEnergy(nn.Module):
         return e
 
 
+def conv_energy_of(config: ModelConfig) -> ConvEnergy:
+    """Return the energy of a configuration, freshly initialised."""
+    return ConvEnergy(config.shape, **config.net)
+
+
 class ReplayBuffer:
-    """Where persistent chains wait, one preallocated tensor.
+    """Keep persistent chains between training steps, in one preallocated tensor.
 
     Args:
-        size: chains.
-        shape: (C, H, W).
+        size: number of chains.
+        shape: (C, H, W) of an image.
         generator: of the first starts, uniform in [-1, 1].
     """
 
@@ -91,29 +98,29 @@ class ReplayBuffer:
         self.x = torch.empty(size, *shape, device=generator.device).uniform_(-1, 1, generator=generator)
 
     def take(self, n: int, fresh: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return which n different chains, (n,), and where they are, (n, C, H, W); some start afresh.
+        """Return the indices of n different chains, (n,), and their images, (n, C, H, W).
 
         Args:
-            fresh: the share that does, each with that probability.
+            fresh: the probability of each chain to start again from noise, uniform in [-1, 1].
 
         Raises:
-            ValueError: n is more than there are.
+            ValueError: the buffer holds fewer than n chains.
         """
         if n > len(self.x):
             raise ValueError(f"the replay buffer holds {len(self.x)} chains, fewer than the {n} of a batch")
         chosen = torch.randperm(len(self.x), generator=generator, device=self.x.device)[:n]
         x = self.x[chosen]
         start = torch.empty_like(x).uniform_(-1, 1, generator=generator)
-        anew = torch.rand(n, generator=generator, device=x.device) < fresh
-        return chosen, torch.where(anew.view(-1, 1, 1, 1), start, x)
+        restarted = torch.rand(n, generator=generator, device=x.device) < fresh
+        return chosen, torch.where(restarted.view(-1, 1, 1, 1), start, x)
 
     def put(self, chosen: Tensor, x: Tensor) -> None:
-        """Leave chains where they ended, (n, C, H, W)."""
+        """Store the ends of the chains, x (n, C, H, W), by their indices, (n,)."""
         self.x[chosen] = x
 
 
 def walk(energy: Energy, x: Tensor, chains: ChainConfig, steps: int, noise: Noise) -> Tensor:
-    """Return where chains from x, (B, C, H, W) in [-1, 1], are after so many steps."""
+    """Return the ends of chains of this many steps that start at x, (B, C, H, W) in [-1, 1]."""
     sampler = langevin(
         x,
         1.0,
@@ -134,7 +141,8 @@ def contrastive_loss(
     """Return the loss, a scalar, and the energies of data and of negatives, (B,) each.
 
     Args:
-        energy: one that knows no noise levels and no classes.
+        energy: without noise levels and classes; sigma is 1 and y is 0.
+        x_data, x_negative: (N, C, H, W) and (M, C, H, W), in [-1, 1].
         alpha: weight of the squared energies, without which both drift away together.
 
     Source: Du & Mordatch 2019, eq. (5) with the regulariser of section 3.3.

@@ -1,22 +1,27 @@
-"""The trained denoiser of diffusion, its loss, and the noise levels that it learns at."""
+"""The denoiser of diffusion, its loss, and the noise levels of its training."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
+from genserve.models.config import ModelConfig
+from genserve.models.unet import UNet
 from genserve.sampling.samplers import Model
 
 
 class Denoiser(nn.Module):
     """D(x, sigma, y) = mean + c_skip (x - mean) + c_out F(c_in (x - mean), ln(sigma) / 4, y).
 
-    F then sees inputs and is asked for targets of unit variance at every noise level. Subtracting the data's
-    mean matters where it is far from 0: on MNIST it is -0.74.
+    Inputs and targets of F then have unit variance at every noise level. Subtracting the mean of the data
+    matters if it is far from 0: on MNIST it is -0.74.
 
     Args:
         net: F, (x (B, C, H, W), c_noise (B,), y (B,)) -> (B, C, H, W).
-        mean, std: of all pixels of the data, in [-1, 1] units.
+        mean, std: of all pixels of the data, in [-1, 1] units; std above 0.
+
+    Raises:
+        ValueError: std is not above 0.
 
     Source: Karras et al. 2022, eq. (7) and table 1 (EDM), with the mean made explicit.
     """
@@ -39,6 +44,11 @@ class Denoiser(nn.Module):
         return x_0
 
 
+def denoiser_of(config: ModelConfig) -> Denoiser:
+    """Return the denoiser of a configuration, freshly initialised."""
+    return Denoiser(UNet(config.shape, len(config.classes), **config.net), config.mean, config.std)
+
+
 def denoising_loss(
     model: Model,
     x_0: Tensor,
@@ -53,8 +63,8 @@ def denoising_loss(
     Args:
         x_0: (B, C, H, W), data in [-1, 1];  sigma, y: (B,);  eps: standard normal like x_0;
         std: of the data.
-        teacher: a trained denoiser to be matched instead of x_0, whose expectation it is: the same minimum
-            as far as the teacher is right, with nearly none of the noise.
+        teacher: a trained denoiser to match instead of x_0. It answers with the expectation of x_0, so the
+            minimum is the same as far as the teacher is right, and the gradient has far less noise.
 
     Source: Karras et al. 2022, eq. (2) with the weight of table 1.
     """
@@ -70,7 +80,7 @@ def training_sigmas(u: Tensor, p_mean: float, p_std: float) -> Tensor:
     """Return noise levels, (B,), ln sigma ~ N(p_mean, p_std**2), one from each of B equal quantiles.
 
     Args:
-        u: (B,) uniform in [0, 1); shuffled strata come from the order of the images, which is already random.
+        u: (B,) uniform in [0, 1). The strata are not shuffled: the order of the images is random already.
 
     Source: Karras et al. 2022, table 1; stratified as Kingma et al. 2021 (arXiv:2107.00630), appendix I.1.
     """

@@ -1,9 +1,10 @@
-"""Energies that know noise levels: a network, and the denoiser that is in it."""
+"""Energies that know noise levels, and the denoiser in an energy."""
 
 import torch
 from torch import Tensor, nn
 
-from genserve.models.denoiser import Denoiser
+from genserve.models.config import ModelConfig
+from genserve.models.denoiser import Denoiser, denoiser_of
 from genserve.sampling.langevin import slope
 from genserve.sampling.samplers import Query
 from genserve.sampling.wrappers import denoise
@@ -12,9 +13,9 @@ from genserve.sampling.wrappers import denoise
 class ResidualEnergy(nn.Module):
     """E(x, sigma, y) = |x - R(x, sigma, y)|**2 / (2 sigma**2): how much noise, in sigmas, R finds in x.
 
-    With R a denoiser this is close to right before any training: where images fill few of the dimensions, R's
+    With R a denoiser this is nearly right before any training: if images fill few of the dimensions, R's
     Jacobian is the projection onto those few, the residual is orthogonal to them, and the gradient
-    (I - J_R)^T (x - R) / sigma**2 is the residual itself over sigma**2. Training mends the difference.
+    (I - J_R)^T (x - R) / sigma**2 is the residual itself over sigma**2. Training closes the difference.
 
     Args:
         residual: R, a network preconditioned like a denoiser.
@@ -34,10 +35,17 @@ class ResidualEnergy(nn.Module):
         return e
 
 
+def residual_energy_of(config: ModelConfig) -> ResidualEnergy:
+    """Return the energy of a configuration, freshly initialised."""
+    return ResidualEnergy(denoiser_of(config))
+
+
 class EnergyDenoiser(nn.Module):
-    """The denoiser that is in an energy, E[x_0 | x] = x - sigma**2 grad E: for losses and for `draw`.
+    """The denoiser in an energy, E[x_0 | x] = x - sigma**2 grad E, for losses.
 
     Its gradient with respect to the parameters goes through the gradient with respect to x.
+
+    Source: Tweedie's formula (Efron 2011, eq. 1.4), with the score -grad E.
     """
 
     def __init__(self, energy: nn.Module) -> None:
@@ -46,5 +54,5 @@ class EnergyDenoiser(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
         """Return E[x_0 | x] (B, C, H, W), arguments as a denoiser's."""
-        seen = slope(self.energy, x, sigma, y, create_graph=torch.is_grad_enabled())
-        return denoise(Query(x, sigma, y), seen)
+        gradient = slope(self.energy, x, sigma, y, create_graph=torch.is_grad_enabled())
+        return denoise(Query(x, sigma, y), gradient)

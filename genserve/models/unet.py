@@ -1,4 +1,4 @@
-"""The UNet F of a denoiser: residual blocks, concatenated skips, attention, scale and shift by sigma.
+"""The UNet F in a denoiser: residual blocks, concatenated skips, attention, scale and shift by sigma.
 
 A `patch` of 2 folds each 2 x 2 square of pixels into channels first (space to depth), so that the widest
 convolutions run on a quarter of the positions: the largest single saving on a CPU.
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-GROUP = 16  # channels a group in GroupNorm
+GROUP = 16  # channels per group in GroupNorm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +19,12 @@ class UNetConfig:
     """The size of a UNet.
 
     Args:
-        patch: side of the pixel squares folded into channels first, 1 for none.
+        patch: side of the pixel squares that are folded into channels first, 1 for none.
         channels: width of each level; between levels the resolution halves.
-        blocks: residual blocks a level, each way.
-        attention: resolutions that carry self-attention.
-        heads: heads of each attention.
-        dropout: in each residual block.
+        blocks: residual blocks per level, on the way down and on the way up.
+        attention: resolutions with self-attention.
+        heads: number of heads in each attention.
+        dropout: probability, in each residual block.
     """
 
     patch: int = 2
@@ -36,7 +36,7 @@ class UNetConfig:
 
 
 def zero(module: nn.Conv2d) -> nn.Conv2d:
-    """Return the convolution with weights and bias 0, so that its residual branch starts silent."""
+    """Set weights and bias of a convolution to 0 and return it: its residual branch then starts silent."""
     nn.init.zeros_(module.weight)
     if module.bias is not None:
         nn.init.zeros_(module.bias)
@@ -44,7 +44,7 @@ def zero(module: nn.Conv2d) -> nn.Conv2d:
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm inside each image: nothing couples the images of a batch."""
+    """Return a GroupNorm, which stays inside each image: nothing couples the images of a batch."""
     return nn.GroupNorm(max(1, channels // GROUP), channels)
 
 
@@ -103,7 +103,7 @@ class Attention(nn.Module):
 
 
 class Stage(nn.Module):
-    """One residual block, with attention behind it or nothing."""
+    """One residual block, with attention after it if heads is not 0."""
 
     def __init__(self, c_in: int, c_out: int, c_emb: int, dropout: float, heads: int) -> None:
         super().__init__()
@@ -121,15 +121,15 @@ class UNet(nn.Module):
     Args:
         shape: (C, H, W) of an image.
         n_classes: 0 for none; y is then 0 everywhere. Class n_classes means "no class".
-        patch: side of the squares folded into channels before the first level, 1 for none.
+        patch: side of the pixel squares that are folded into channels first, 1 for none.
         channels: width of each level; between levels the resolution halves.
-        blocks: residual blocks a level, each way; the way up meets the way down's by concatenation.
-        attention: resolutions (H after folding and halving) whose blocks carry self-attention.
-        heads: heads of each attention.
-        dropout: in each residual block, 0 to below 1.
+        blocks: residual blocks per level, down and up; the way up concatenates the outputs of the way down.
+        attention: resolutions (H after folding and halving) with self-attention.
+        heads: number of heads in each attention.
+        dropout: probability in each residual block, 0 to below 1.
 
     Raises:
-        ValueError: the image does not divide into the levels, an attention resolution does not occur, or a
+        ValueError: the image does not divide into the levels, no level has an attention resolution, or a
             width is not a multiple of the heads.
 
     Source: Ho et al. 2020, appendix B; scale and shift of Dhariwal & Nichol 2021 (arXiv:2105.05233), sec. 3.
@@ -186,7 +186,7 @@ class UNet(nn.Module):
                 stages.append(Stage(c + c_level, c_level, c_emb, dropout, heads_at[level]))
                 c = c_level
             self.up.append(stages)
-        # behind each level but the last: half the resolution on the way down, double on the way up
+        # after each level but the last: half the resolution on the way down, double on the way up
         self.shrink = nn.ModuleList(nn.Conv2d(c, c, 3, stride=2, padding=1) for c in channels[:-1])
         self.shrink.append(nn.Identity())
         self.grow = nn.ModuleList(
@@ -198,7 +198,7 @@ class UNet(nn.Module):
         self.conv_out = zero(nn.Conv2d(c, c_image * patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, c_noise: Tensor, y: Tensor) -> Tensor:
-        precision = self.conv_in.weight.dtype  # the network runs in its weights' own, whatever comes in
+        precision = self.conv_in.weight.dtype  # the network computes in that of its weights
         emb = c_noise
         for layer in self.embed_noise:
             emb = layer(emb).to(precision)

@@ -1,1 +1,1 @@
-"""Run directories and what is exported from them."""
+"""Read and write run directories, and export them."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import genserve
-from genserve.families import FAMILIES, Family
+from genserve.families import FAMILIES, SERVED, Family
 from genserve.files import parsing, read_json
 from genserve.sampling.defaults import Defaults
 from genserve.sampling.schedules import SCHEDULES, Tuned
@@ -18,33 +18,33 @@ FORMAT = 1  # of model.json
 
 @dataclass(frozen=True, kw_only=True)
 class Walk:
-    """How an energy is read and walked on: what a request gets that does not say otherwise.
+    """How an energy is read, and how chains walk on it if a request does not say otherwise.
 
-    Step sizes are in units of sigma**2, noise in units of sigma. How many steps it draws in is Spec.steps.
+    Step sizes are in units of sigma**2, noise in units of sigma. The steps of a drawing are Spec.steps.
     """
 
-    plain: bool  # knows no noise levels, and is asked at sigma = 1
+    plain: bool  # it knows no noise levels, and is evaluated at sigma = 1
     read_sigma: float  # the level at which pictures are scored, refined and explained
     restore_sigma: float = 0.5  # how noisy a picture is taken to be
     restore_steps: int = 25
     step_size: float = 0.5
-    noise_std: float | None = None  # none is what suits: see `annealed`, and `langevin` at one level
+    noise_std: float | None = None  # None is the default of `annealed`, and of `langevin` at one level
     gradient_max: float | None = None  # every component of the gradient is clamped to this
     refine_steps: int = 20
     refine_step_size: float = 0.1
     energies: tuple[float, ...] = ()  # of training images at read_sigma: evenly spaced quantiles, rising
 
     def rank(self, energy: float) -> float | None:
-        """Return the share of training images of a lower energy, 0 to 1; none where it is not known."""
+        """Return the share of training images with a lower energy, 0 to 1; None if it is not known."""
         return round(bisect_left(self.energies, energy) / len(self.energies), 4) if self.energies else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """model.json: what a server must know of a model, and all it may know.
+    """model.json: what a server must know of a model, and all that it may know.
 
-    `sampler`, `eta`, `schedule`, `steps`, `guidance` are what a request gets that does not say otherwise; for
-    a number of steps that `tuned` has, that comes before sampler, eta and schedule.
+    `sampler`, `eta`, `schedule`, `steps` and `guidance` are the defaults of a request; for a number of steps
+    that is in `tuned`, the tuned sampler, eta and levels come first.
     """
 
     format: int = FORMAT
@@ -63,12 +63,12 @@ class Spec:
     walk: Walk | None = None  # of an energy
     torch: str = ""  # the version that wrote model.pt
     genserve: str = genserve.__version__
-    weights: str = ""  # digest of weights.safetensors: two models of one name are told apart by it
+    weights: str = ""  # digest of weights.safetensors, which tells two models of one name apart
     quality: dict[str, Any] = field(default_factory=dict)  # as measured by scripts/evaluate.py
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"model.json: family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
+        if self.family not in SERVED:
+            raise ValueError(f"model.json: family must be one of {', '.join(SERVED)}, got {self.family!r}")
         samplers = tuple(SOLVERS) if self.kind.slopes else SAMPLERS
         for name, value, allowed in (
             ("sampler", self.sampler, samplers),
@@ -95,7 +95,7 @@ class Spec:
 
     @property
     def defaults(self) -> Defaults:
-        """How it is drawn from if nothing else is asked."""
+        """The setting that a request gets if it leaves all open."""
         samplers = tuple(SOLVERS) if self.kind.slopes else SAMPLERS
         own: dict[str, Any] = {}
         if self.walk is not None:
@@ -121,7 +121,7 @@ def read_spec(path: Path) -> Spec:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is torn, or of a format or family this version does not know.
+        ValueError: it is torn, or of a format or family that this version does not read.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -140,7 +140,7 @@ def spec_in(value: Mapping[str, Any]) -> Spec:
     """Return the contract in a JSON object.
 
     Raises:
-        ValueError, TypeError, LookupError, AttributeError: it holds something else.
+        ValueError, TypeError, LookupError, AttributeError: it is not a contract.
     """
     walk = value.get("walk")
     walk = Walk(**walk | {"energies": tuple(walk["energies"])}) if walk else None
@@ -150,4 +150,4 @@ def spec_in(value: Mapping[str, Any]) -> Spec:
 
 def tuned_in(value: Mapping[str, Any]) -> tuple[Tuned, ...]:
     """Return the tuned noise levels of model.json, serving.json or a server's description."""
-    return tuple(Tuned(**found | {"sigmas": tuple(found["sigmas"])}) for found in value.get("tuned", ()))
+    return tuple(Tuned(**row | {"sigmas": tuple(row["sigmas"])}) for row in value.get("tuned", ()))

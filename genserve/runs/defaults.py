@@ -1,4 +1,4 @@
-"""What a run is served with: its serving.json, on top of what suits its kind."""
+"""What a run is served with: its serving.json, on top of what suits its network."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -10,18 +10,17 @@ from genserve.files import digest, parsing, read_json
 from genserve.runs.contract import Spec, Walk, tuned_in
 from genserve.runs.directory import model_config, trained_with
 
-# what serving.json may say, and its `walk`
+# the keys of serving.json, and of its `walk`
 SERVING = {"sampler", "eta", "schedule", "steps", "guidance", "tuned", "walk", "quality"}
-
-
-WALK = {one.name for one in fields(Walk)} - {"plain", "read_sigma", "energies"}
+WALK = {field.name for field in fields(Walk)} - {"plain", "read_sigma", "energies"}
 
 
 def spec_of(directory: Path) -> Spec:
-    """Return the contract of a run: what it is, and what its serving.json says it is served with.
+    """Return the contract of a run: the model, and the settings that it is served with.
 
     Raises:
-        FileNotFoundError, ValueError: as `run.model_config`, or serving.json says what nobody reads.
+        FileNotFoundError, OSError, ValueError: as `model_config`; or serving.json or energies.json holds
+            what this version does not read.
     """
     model = model_config(directory)
     serving = serving_of(directory)
@@ -44,24 +43,22 @@ def spec_of(directory: Path) -> Spec:
 
 
 def serving_of(directory: Path) -> dict[str, Any]:
-    """Return what a run is served with: its serving.json, on top of what suits its kind.
+    """Return the settings that a run is served with: its serving.json, on top of what suits its network.
 
     Raises:
-        FileNotFoundError, ValueError: as `run.model_config`.
+        FileNotFoundError, OSError, ValueError: as `model_config`; or serving.json has an unknown key.
     """
     model, path = model_config(directory), directory / "serving.json"
-    usual: dict[str, Any] = {"sampler": "dpmpp_2m", "steps": 18}
-    if model.kind.slopes:
-        usual = {"sampler": "ddim", "eta": 1.0, "steps": 25}
-        if model.energy == "plain":
-            usual = {"sampler": "langevin", "steps": _chains(directory)["final_steps"]}
+    usual = dict(model.network.serving)
+    if "steps" not in usual:
+        usual["steps"] = _chains(directory)["final_steps"]
     serving = read_json(path) if path.is_file() else {}
     with parsing(path, "what a model can be served with"):
         walk_keys = WALK if model.kind.slopes else set()
         for part, keys in ((serving, SERVING), (serving.get("walk", {}), walk_keys)):
             if unknown := sorted(part.keys() - keys):
                 allowed = ", ".join(sorted(keys)) or "nothing"
-                raise ValueError(f"it says {unknown[0]!r}, which nobody reads there (allowed: {allowed})")
+                raise ValueError(f"it has an unknown key {unknown[0]!r} (allowed: {allowed})")
         tuned_in(serving)
     return usual | serving
 
@@ -74,26 +71,26 @@ def _chains(directory: Path) -> dict[str, Any]:
 
 
 def walk_of(directory: Path) -> Walk:
-    """Return how a run's energy is walked on: as in training, but for what serving.json says.
+    """Return how to walk on a run's energy: as in training, unless serving.json says otherwise.
 
     Raises:
-        FileNotFoundError, ValueError: as `run.model_config`.
+        FileNotFoundError, OSError, ValueError: as `serving_of`; or energies.json is not a table of energies.
     """
-    model = model_config(directory)
+    one_level = model_config(directory).network.one_level
     energies_file = directory / "energies.json"
-    read: dict[str, Any] = {"sigma": 1.0 if model.energy == "plain" else 0.5, "quantiles": []}
+    table: dict[str, Any] = {"sigma": 1.0 if one_level else 0.5, "quantiles": []}
     if energies_file.is_file():
-        read = read_json(energies_file)
+        table = read_json(energies_file)
     with parsing(energies_file, "a table of energies"):
-        found: dict[str, Any] = {
-            "plain": model.energy == "plain",
-            "read_sigma": float(read["sigma"]),
-            "energies": tuple(map(float, read["quantiles"])),
+        walk: dict[str, Any] = {
+            "plain": one_level,
+            "read_sigma": float(table["sigma"]),
+            "energies": tuple(map(float, table["quantiles"])),
         }
-    if found["plain"]:
+    if one_level:
         chains = _chains(directory)
-        del chains["final_steps"]  # which serving_of knows
-        found |= {"refine_step_size": chains["step_size"], "restore_sigma": 1.0} | chains
+        del chains["final_steps"]  # the steps of `serving_of`
+        walk |= {"refine_step_size": chains["step_size"], "restore_sigma": 1.0} | chains
     serving = serving_of(directory)
     with parsing(directory / "serving.json", "what this energy can be served with"):
-        return Walk(**found | serving.get("walk", {}))
+        return Walk(**walk | serving.get("walk", {}))

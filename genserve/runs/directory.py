@@ -1,12 +1,12 @@
-"""A run directory, the unit of truth: what was trained, how, and what came out.
+"""A run directory holds all there is of one training run: its settings, its weights, its history.
 
-    config.json          the whole configuration and what the model must know of its data
+    config.json          the whole configuration, and what the model must know of its data
     weights.safetensors  the EMA weights
-    state.pt             everything a resumed run needs (not shipped)
-    metrics.jsonl        one JSON object a line
+    state.pt             all that a resumed run needs (not shipped)
+    metrics.jsonl        one JSON object per line
     samples.png          a picture
 
-Every file is old or new and never half (genserve/files.py).
+Every file is old or new and never half-written (genserve/files.py).
 """
 
 import json
@@ -15,23 +15,34 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from genserve.files import atomic, naming, parsing, read_json
-from genserve.files import write_atomic as write_atomic  # callers know it by this module, too
-from genserve.files import write_json as write_json
+from genserve.families import FAMILIES, load
+from genserve.files import atomic, naming, parsing, read_json, write_atomic
 from genserve.models.classifier import Classifier, ClassifierConfig
 from genserve.models.config import ModelConfig
-from genserve.models.contrastive import ConvEnergy
 from genserve.models.denoiser import Denoiser
-from genserve.models.energy import ResidualEnergy
 
 FORMAT = 1  # of config.json
+
+Net = TypeVar("Net", bound=nn.Module, covariant=True)
+
+
+class Config(Protocol[Net]):
+    """The `model` part of config.json, as the class that its family's row names."""
+
+    @property
+    def family(self) -> str: ...
+
+    def build(self) -> Net: ...
+
+
+# ---- tensors -----------------------------------------------------------------------------------------------
 
 
 def as_safetensors(weights: dict[str, Tensor]) -> bytes:
@@ -50,7 +61,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         FileNotFoundError: there is none.
         OSError: it cannot be read.
-        ValueError: it is something else, or torn.
+        ValueError: it is another kind of file, or torn.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the run has written no such file yet")
@@ -62,10 +73,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Give a network the weights that were read from a file.
+    """Load the weights of a file into a network.
 
     Raises:
-        ValueError: they are of another network.
+        ValueError: they are those of another network.
     """
     ours, theirs = (
         {name: tuple(value.shape) for name, value in state.items()}
@@ -81,7 +92,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> 
 
 
 class _Sink:
-    """A file for torch, whose writer ends the process where a write fails: the failure is kept for later."""
+    """A file for torch that keeps a failure for later: torch's own writer would end the process."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -101,7 +112,7 @@ class _Sink:
 
 @contextmanager
 def atomic_for_torch(path: Path) -> Iterator[Any]:
-    """Open a file that torch can write to, otherwise as `atomic`."""
+    """Open a file for torch to write, as `atomic` does."""
     with atomic(path) as file:
         sink = _Sink(file)
         yield sink
@@ -112,7 +123,7 @@ def atomic_for_torch(path: Path) -> Iterator[Any]:
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint of tensors, numbers and containers of them; raises as `atomic`.
 
-    It is written tensor by tensor: no second copy is held.
+    The tensors are written one by one, so that memory holds no second copy of them.
     """
     with atomic_for_torch(path) as file:
         torch.save(state, file)
@@ -123,7 +134,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is something else, or torn.
+        ValueError: it is another kind of file, or torn.
     """
     with naming(path), path.open("rb") as file:
         complete = zipfile.is_zipfile(file)  # its table of contents is at the end
@@ -144,13 +155,16 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
+# ---- configuration and metrics -----------------------------------------------------------------------------
+
+
 def read_config(directory: Path) -> dict[str, Any]:
     """Return config.json of a run.
 
     Raises:
         FileNotFoundError: there is none.
         OSError: it cannot be read.
-        ValueError: it is torn, or of a format this version does not know.
+        ValueError: it is torn, or of a format that this version does not read.
     """
     path = directory / "config.json"
     if not path.is_file():
@@ -176,45 +190,15 @@ def trained_with(directory: Path, name: str) -> dict[str, Any]:
     return group
 
 
-def model_config(directory: Path) -> ModelConfig:
-    """Return the `model` part of a run's config.json; raises as `read_config`."""
-    model = read_config(directory)["model"]
-    with parsing(directory / "config.json", "the configuration of a generator"):
-        return ModelConfig(**model | {"shape": tuple(model["shape"]), "classes": tuple(model["classes"])})
-
-
-def load_model(directory: Path) -> Denoiser | ResidualEnergy | ConvEnergy:
-    """Return a run's EMA denoiser or energy, in eval mode, frozen, on the CPU.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: as `read_config` and `read_weights`, or the weights are of
-            another network than config.json.
-    """
-    config, path = model_config(directory), directory / "weights.safetensors"
-    with parsing(directory / "config.json", "a model that this version can build"):
-        model = config.build()
-    load_weights(model, read_weights(path), path)
-    return model.eval().requires_grad_(False)
-
-
-def load_denoiser(directory: Path) -> Denoiser:
-    """Return a run's denoiser as `load_model`.
-
-    Raises:
-        ValueError: the run is of another family.
-    """
-    model = load_model(directory)
-    if not isinstance(model, Denoiser):
-        raise ValueError(f"{directory} holds no diffusion model")
-    return model
-
-
 def read_metrics(directory: Path, up_to: int | None = None) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl, those up to a step; a last line cut short by a kill is left out.
+    """Return the records of metrics.jsonl, without a last line that a kill cut short.
+
+    Args:
+        up_to: the last step to return; None returns all.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: another line is no record of a step.
+        OSError: the file cannot be read.
+        ValueError: another line is not the record of a step.
     """
     path = directory / "metrics.jsonl"
     if not path.is_file():
@@ -234,31 +218,78 @@ def read_metrics(directory: Path, up_to: int | None = None) -> list[dict[str, An
     return records
 
 
-def classifier_config(directory: Path) -> ClassifierConfig:
-    """Return the `model` part of a classifier's config.json.
+# ---- the model ---------------------------------------------------------------------------------------------
+
+
+def config_of(directory: Path) -> Config[nn.Module]:
+    """Return the `model` part of a run's config.json, whatever its family.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is of a format this version does not know, or of another family.
+        FileNotFoundError, OSError, ValueError: as `read_config`; or no family of this version has such a
+            configuration.
     """
     model = read_config(directory)["model"]
-    if model.get("family") != "classifier":
-        raise ValueError(f"{directory} holds a model of family {model.get('family')!r}, not a classifier")
-    with parsing(directory / "config.json", "the configuration of a classifier"):
-        return ClassifierConfig(
-            **model | {"shape": tuple(model["shape"]), "classes": tuple(model["classes"])}
+    with parsing(directory / "config.json", "the configuration of a model"):
+        if model["family"] not in FAMILIES:
+            raise ValueError(f"family must be one of {', '.join(FAMILIES)}, got {model['family']!r}")
+        tuples = {name: tuple(model[name]) for name in ("shape", "classes") if name in model}
+        config: Config[nn.Module] = load(FAMILIES[model["family"]].config)(**model | tuples)
+    return config
+
+
+def model_config(directory: Path) -> ModelConfig:
+    """Return the configuration of a run's denoiser or energy.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as `config_of`, or the run is of another family.
+    """
+    config = config_of(directory)
+    if not isinstance(config, ModelConfig):
+        raise ValueError(
+            f"{directory} holds a model of family {config.family!r}, not a denoiser or an energy"
         )
+    return config
+
+
+def classifier_config(directory: Path) -> ClassifierConfig:
+    """Return the configuration of a run's classifier.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as `config_of`, or the run is of another family.
+    """
+    config = config_of(directory)
+    if not isinstance(config, ClassifierConfig):
+        raise ValueError(f"{directory} holds a model of family {config.family!r}, not a classifier")
+    return config
+
+
+def load_model(directory: Path) -> nn.Module:
+    """Return a run's network with its EMA weights, in eval mode, frozen, on the CPU, whatever its family.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as `config_of` and `read_weights`, or the weights are of
+            another network than config.json.
+    """
+    return _trained(config_of(directory), directory)
+
+
+def load_denoiser(directory: Path) -> Denoiser:
+    """Return a run's denoiser; as `load_model`, and ValueError if the run is of another family."""
+    model = load_model(directory)
+    if not isinstance(model, Denoiser):
+        raise ValueError(f"{directory} holds no diffusion model")
+    return model
 
 
 def load_classifier(directory: Path) -> Classifier:
-    """Return a run's classifier, in eval mode and without gradients.
+    """Return a run's classifier; as `load_model`, and ValueError if the run is of another family."""
+    return _trained(classifier_config(directory), directory)
 
-    Raises:
-        FileNotFoundError, OSError, ValueError: as `classifier_config`, `run.read_weights` and
-            `run.load_weights`.
-    """
-    config, path = classifier_config(directory), directory / "weights.safetensors"
-    with parsing(directory / "config.json", "a classifier that this version can build"):
-        classifier = config.build()
-    load_weights(classifier, read_weights(path), path)
-    return classifier.eval().requires_grad_(False)
+
+def _trained(config: Config[Net], directory: Path) -> Net:
+    """Return the network of a configuration with the weights of a run."""
+    path = directory / "weights.safetensors"
+    with parsing(directory / "config.json", "a model that this version can build"):
+        network = config.build()
+    load_weights(network, read_weights(path), path)
+    return network.eval().requires_grad_(False)

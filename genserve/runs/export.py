@@ -1,4 +1,4 @@
-"""From a run directory to what an archive carries: model.pt (TorchScript) and model.json (its contract).
+"""Export a run to what an archive carries: model.pt (TorchScript) and model.json (its contract).
 
 python -m genserve.runs.export weights/diffusion-mnist out/
 """
@@ -19,13 +19,13 @@ from genserve.runs.loading import torchscript
 
 
 def export(directory: Path, out: Path) -> Spec:
-    """Write model.pt and model.json for a run; its serving.json, if there is one, has defaults and quality.
+    """Write model.pt and model.json of a run and return the contract.
 
-    The TorchScript is the mathematical object itself, preconditioning inside: (x, sigma, y) -> E[x_0 | x] or,
-    of an energy, (x, sigma, y) -> E.
+    The TorchScript is the mathematical object itself, with its preconditioning: (x, sigma, y) -> E[x_0 | x]
+    of a denoiser, (x, sigma, y) -> E of an energy. Defaults and quality come from the run's serving.json.
 
     Raises:
-        FileNotFoundError, ValueError: as `run.load_model`.
+        FileNotFoundError, OSError, ValueError: as `directory.load_model` and `spec_of`.
     """
     trained = load_model(directory)
     spec = spec_of(directory)
@@ -39,7 +39,7 @@ def export(directory: Path, out: Path) -> Spec:
 
 
 def _without_debug(source: io.BytesIO, path: Path) -> None:
-    """Copy a TorchScript file without its debug records: they hold the paths of the machine that wrote it."""
+    """Copy a TorchScript file without its debug records, which hold paths of the machine that wrote it."""
     source.seek(0)
     reader = torch._C.PyTorchFileReader(source)
     with atomic_for_torch(path) as file:

@@ -1,4 +1,4 @@
-"""From what an archive carries, model.pt and model.json, to a model that is ready to be asked."""
+"""Load what an archive carries, model.pt and model.json, as a model that is ready to be evaluated."""
 
 import warnings
 from collections.abc import Iterator
@@ -19,12 +19,16 @@ def load_model(
 ) -> tuple[Spec, Evaluate]:
     """Return contract and model of an unpacked archive, ready to be called without gradients on `device`.
 
-    Frozen and in channels_last; a denoiser on a CPU with packed weights, which no gradient goes through.
-    docs/benchmarks.md has what each is worth. An energy comes with its gradient.
+    The network is frozen and in channels_last; on a CPU, a denoiser's weights are packed, which gradients do
+    not pass. docs/benchmarks.md says what each step is worth. An energy comes with its gradient.
 
     Args:
+        directory: of model.pt and model.json.
         dtype: of the network's weights, in which it computes; x, sigma and the answer stay float32.
-        budget: most images in one evaluation; no later evaluation of so many waits for anything.
+        budget: most images in one evaluation; TorchScript compiles for this number here, not in a request.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_spec`.
     """
     spec = read_spec(directory / "model.json")
     with torchscript():
@@ -44,7 +48,7 @@ def load_model(
 
 @contextmanager
 def torchscript() -> Iterator[None]:
-    """Silence torch about TorchScript: it would rather see torch.export, which TorchServe does not load."""
+    """Silence the warning that TorchScript is deprecated: TorchServe does not load torch.export."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
         yield

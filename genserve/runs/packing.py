@@ -1,4 +1,4 @@
-"""How a served network is made fast where it runs: the precision, and weights laid out for the machine."""
+"""Make a served network fast on its machine: weights in the layout that the CPU computes in."""
 
 import logging
 from typing import Any
@@ -11,23 +11,24 @@ from genserve.sampling.samplers import Model
 log = logging.getLogger(__name__)
 
 
-# what the graph of a model says, and what it shall say
+# a convolution in the graph of a model, and its replacement
 CONVOLUTION = """graph(%x, %w, %b, %stride, %pad, %dilation, %groups):
   %out = aten::conv2d(%x, %w, %b, %stride, %pad, %dilation, %groups)
   return (%out)"""
 PACKED = """graph(%x, %w, %b, %stride, %pad, %dilation, %groups):
-  %then : str = prim::Constant[value="none"]()
+  %attr : str = prim::Constant[value="none"]()
   %scalars : Scalar?[] = prim::ListConstruct()
-  %how : str = prim::Constant[value=""]()
-  %out = mkldnn::_convolution_pointwise(%x, %w, %b, %pad, %stride, %dilation, %groups, %then, %scalars, %how)
+  %algo : str = prim::Constant[value=""]()
+  %out = mkldnn::_convolution_pointwise(%x, %w, %b, %pad, %stride, %dilation, %groups, %attr, %scalars, %algo)
   return (%out)"""
 
 
 def packed(frozen: torch.jit.ScriptModule) -> Model:
-    """Return a model whose convolutions' weights are in the layout that oneDNN computes in, on a CPU.
+    """Return a model with its convolution weights in the layout that oneDNN computes in, on a CPU.
 
-    Left as they are, it lays all of them out anew in every evaluation: a third of the time with one image, a
-    fourteenth with 16. The pictures are the same. Where the graph cannot be rewritten, the model as it was.
+    Without this, oneDNN reorders all of them in every evaluation: a third of the time with one image, a
+    fourteenth with 16. The pictures are the same. If the graph cannot be rewritten, the model is returned as
+    it was, with a warning.
     """
     if not torch.backends.mkldnn.is_available():
         return frozen

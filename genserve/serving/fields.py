@@ -133,7 +133,7 @@ def _file(value: str | bytes, name: str = "") -> bytes:
 
 
 def _each(value: Any, types: tuple[type, ...], message: str) -> Any:
-    """Check one value or a list of them; a long list before anybody looks at what is in it."""
+    """Check one value or a list of them; the length of a list before its items."""
     values = value if isinstance(value, list) else [value]
     if len(values) > SAMPLES_MAX:
         raise ValueError("the list is too long")
@@ -174,7 +174,7 @@ def field(
 
 
 def _own(info: FieldInfo) -> dict[str, Any]:
-    """Return what `field` was told beside pydantic's settings."""
+    """Return the arguments of `field` that are not pydantic's."""
     assert isinstance(info.json_schema_extra, dict)
     return info.json_schema_extra
 

@@ -1,4 +1,4 @@
-"""What a sampler saw on its way: a few pictures of it, for a strip, an animation or a client that watches."""
+"""Keep a few of the pictures that a sampler passes: for a strip, an animation or a client that watches."""
 
 import math
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Frame:
 
 
 class Film:
-    """Remembers what a sampler sees at a few of its noise levels, for the end or for a client that watches.
+    """Remember what a sampler sees at a few of its noise levels, for the end or for a client that watches.
 
     Heun looks at each level twice, at a trial point and then where it really goes: the last look counts. A
     sampler that walks at one level gets somewhere with every look.
@@ -33,7 +33,7 @@ class Film:
         levels: noise levels above 0 that the sampler will visit, or looks of one that walks.
         keep: how many of them to remember; the finished picture comes on top.
         preview: "x_t", in the variance-preserving picture, or "x_0", the current guess.
-        cost: network evaluations of an image a look.
+        cost: network evaluations of each image per look.
         walks: all looks are at one level, and x_t is shown as it is.
     """
 
@@ -48,7 +48,7 @@ class Film:
         self._kept: dict[int, Frame] = {}
 
     def see(self, query: Query, x_0: Tensor) -> None:
-        """Be shown one query; see `wrappers.watched`."""
+        """Take in one query and the guess of x_0, as `wrappers.watched` shows them."""
         sigma = query.sigma[0].item()
         self._looks += 1
         if sigma < self._sigma or self._walks:
@@ -61,12 +61,12 @@ class Film:
 
     @property
     def frames(self) -> list[Frame]:
-        """From noise on."""
+        """All frames, from noise on."""
         return list(self._kept.values())
 
     @property
     def settled(self) -> list[Frame]:
-        """The frames that no later look replaces; asked while another thread lets the sampler look."""
+        """The frames that no later look replaces; safe to ask while another thread runs the sampler."""
         level = self._level
         return [frame for frame in self.frames if frame.step <= level]
 

@@ -1,4 +1,4 @@
-"""A model that answers many requests together. It knows no host: whoever has requests brings them here.
+"""Answer many requests to one model together; no host is known here.
 
 A request is admitted with a key of the caller's, its sampler runs in the engine beside all others, and
 `collect` returns the replies of those that ended. Each request succeeds or fails by itself.
@@ -93,7 +93,7 @@ def loaded(directory: Path, kind: type[Request], running: Running) -> "Service":
 
 
 class Service:
-    """Answers the requests of one model. Its methods are for one thread.
+    """Answer the requests of one model. Its methods are for one thread.
 
     Args:
         spec: the model's contract.
@@ -171,7 +171,7 @@ class Service:
         except BadRequest as error:
             self.meter.add("rejected")
             return refusal(error)
-        except Exception:  # ours: nobody else's request may fail with it
+        except Exception:  # ours: no other request may fail with it
             log.exception("failed to admit a request: %s", order)
             self.meter.add("failed")
             return failure()

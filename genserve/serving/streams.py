@@ -15,7 +15,7 @@ BOUNDARY = "frame"  # between the parts of a stream
 
 
 class Stream:
-    """The answer to a client that watches: frames while they appear, and the finished picture last.
+    """Build the answer to a client that watches: frames while they appear, the finished picture last.
 
     As parts of a multipart/x-mixed-replace body, which a browser plays as one changing picture, or as lines
     of JSON. A browser shows a part when it has read the boundary behind it, so each part brings that along.
@@ -46,7 +46,7 @@ class Stream:
         return opening + b"".join(self._part(frame) for frame in fresh)
 
     def end(self, ended: Finished, reply: Reply, notes: Notes) -> Reply:
-        """Return the last of it: the frames that are left and what a plain request would have got."""
+        """Return the end of the stream: the frames that are left and what a plain request would have got."""
         if ended.x_0 is None or reply.status != 200:
             return self.broken(reply)
         begun, rest = self.begun, self.more(self._film.frames)

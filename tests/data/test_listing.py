@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures, of which class, and what is passed over."""
+"""A folder's pictures are listed with their classes, and all other files are counted."""
 
 from pathlib import Path
 

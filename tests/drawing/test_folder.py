@@ -1,4 +1,4 @@
-"""A folder of drawn pictures: what is in a shard, and whose folder it is."""
+"""A folder of drawn pictures: the contents of a shard, and folders that are refused."""
 
 import io
 import json
@@ -61,7 +61,7 @@ def test_a_folder_keeps_its_first_settings(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "difference"),
     [
         ({"seed": 4}, r"\(seed was 3, is 4\)"),
         ({"asked": {"steps": 5}}, r"\(steps was None, is 5\)"),
@@ -69,9 +69,9 @@ def test_a_folder_keeps_its_first_settings(tmp_path: Path):
         ({"drawn": {"steps": 18, "precision": "fp32"}}, r"\(precision was None, is fp32\)"),
     ],
 )
-def test_a_folder_of_something_else_is_refused(tmp_path: Path, changed: dict[str, Any], said: str):
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, changed: dict[str, Any], difference: str):
     keep_settings(tmp_path, SETTINGS, rank=0)
-    with pytest.raises(ValueError, match=f"was drawn otherwise {said}: give another --output-dir"):
+    with pytest.raises(ValueError, match=f"was drawn otherwise {difference}: give another --output-dir"):
         keep_settings(tmp_path, SETTINGS | changed, rank=0)
     assert settings_of(tmp_path) == SETTINGS
 
@@ -108,7 +108,7 @@ def test_files_called_as_ours_are_foreign_without_settings(tmp_path: Path, name:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"seed": 3}'])
-def test_settings_of_somebody_else_are_named(tmp_path: Path, text: str):
+def test_settings_of_another_program_are_named(tmp_path: Path, text: str):
     (tmp_path / "settings.json").write_text(text)
     with pytest.raises(ValueError, match=r"settings\.json "):
         settings_of(tmp_path)

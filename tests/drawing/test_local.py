@@ -45,21 +45,27 @@ def denoiser() -> Denoiser:
     "text", ["dpmpp_2m:5", "heun:4", "ddpm:6:schedule=cosine", "ddim:5:eta=1:guidance=2"]
 )
 def test_an_image_is_the_same_in_any_batch_at_the_cost_it_says(denoiser: Denoiser, text: str) -> None:
-    how, y = Setting.parse(text, MODEL.defaults), torch.arange(7) % 2
-    together = draw(denoiser, MODEL, how, y, seed=3)
-    assert denoiser.net.asked == 7 * how.nfe
-    alone = draw(denoiser, MODEL, how, y, seed=3, batch_size=2)
+    setting, y = Setting.parse(text, MODEL.defaults), torch.arange(7) % 2
+    together = draw(denoiser, MODEL, setting, y, seed=3)
+    assert denoiser.net.asked == 7 * setting.nfe
+    alone = draw(denoiser, MODEL, setting, y, seed=3, batch_size=2)
     assert (together.int() - alone.int()).abs().max() <= 1
     assert together.flatten(1).float().std(0).min() > 1  # and images differ
     assert together[y == 1].float().mean() > together[y == 0].float().mean() + 20
 
 
 def test_a_setting_says_what_it_changes_and_the_model_the_rest() -> None:
-    how = Setting.parse("ddim:50:schedule=linear:eta=0.5:guidance=1.5:sigma_max=20", MODEL.defaults)
-    assert (how.sampler, how.steps, how.schedule, how.eta, how.guidance) == ("ddim", 50, "linear", 0.5, 1.5)
-    assert (how.sigma_min, how.sigma_max) == (MODEL.sigma_min, 20)
-    assert how.sigmas[0] <= 20
-    assert how.nfe == 100  # guidance asks twice
+    setting = Setting.parse("ddim:50:schedule=linear:eta=0.5:guidance=1.5:sigma_max=20", MODEL.defaults)
+    assert (setting.sampler, setting.steps, setting.schedule, setting.eta, setting.guidance) == (
+        "ddim",
+        50,
+        "linear",
+        0.5,
+        1.5,
+    )
+    assert (setting.sigma_min, setting.sigma_max) == (MODEL.sigma_min, 20)
+    assert setting.sigmas[0] <= 20
+    assert setting.nfe == 100  # guidance asks twice
 
 
 @pytest.mark.parametrize(
@@ -127,32 +133,37 @@ PLAIN = replace(ENERGY, walk=WALK, sampler="langevin", sigma_min=1.0, sigma_max=
     ],
 )
 def test_an_energy_is_drawn_from_like_a_denoiser(text: str, model: Spec, nfe: int) -> None:
-    how, y, energy = Setting.parse(text, model.defaults), torch.arange(7) % 2, Spring().requires_grad_(False)
-    together = draw(energy, model, how, y, seed=3)
-    assert (how.nfe, energy.asked) == (nfe, 7 * nfe)
-    alone = draw(energy, model, how, y, seed=3, batch_size=2)
+    setting, y, energy = (
+        Setting.parse(text, model.defaults),
+        torch.arange(7) % 2,
+        Spring().requires_grad_(False),
+    )
+    together = draw(energy, model, setting, y, seed=3)
+    assert (setting.nfe, energy.asked) == (nfe, 7 * nfe)
+    alone = draw(energy, model, setting, y, seed=3, batch_size=2)
     assert (together.int() - alone.int()).abs().max() <= 1
     assert together[y == 1].float().mean() > together[y == 0].float().mean() + 20
 
 
 def test_what_a_setting_of_an_energy_leaves_out_is_the_walk_s() -> None:
-    how = Setting.parse("langevin:6:noise=0.3", PLAIN.defaults)
-    assert (how.step_size, how.noise, how.gradient_max) == (0.2, 0.3, 0.5)
+    setting = Setting.parse("langevin:6:noise=0.3", PLAIN.defaults)
+    assert (setting.step_size, setting.noise, setting.gradient_max) == (0.2, 0.3, 0.5)
     for text in ("ddim:5", "langevin:5:guidance=2"):
         with pytest.raises(ValueError, match=r"sampler: only langevin and mala|KEY one of"):
             Setting.parse(text, PLAIN.defaults)
 
 
+TUNED = (Tuned(sampler="dpmpp_2m", eta=0.5, sigmas=(30.0, 2.0)),)
+
+
 def test_tuned_levels_are_the_model_s() -> None:
-    found = (Tuned(sampler="dpmpp_2m", eta=0.5, sigmas=(30.0, 2.0)),)
-    model = replace(MODEL, tuned=found)
-    how = Setting.parse("ddim:2:schedule=tuned", model.defaults)
-    assert how.sigmas.tolist() == [30.0, 2.0, 0.0]
+    model = replace(MODEL, tuned=TUNED)
+    setting = Setting.parse("ddim:2:schedule=tuned", model.defaults)
+    assert setting.sigmas.tolist() == [30.0, 2.0, 0.0]
     with pytest.raises(ValueError, match="tuned knows 2"):
         Setting.parse("ddim:3:schedule=tuned", model.defaults)
 
 
-TUNED = (Tuned(sampler="dpmpp_2m", eta=0.5, sigmas=(30.0, 2.0)),)
 NOISY = replace(MODEL, sampler="ddim", eta=1.0, tuned=TUNED, schedule="cosine", guidance=2.0)
 
 

@@ -1,4 +1,4 @@
-"""Where a sampler went, on denoisers and energies that are known in closed form."""
+"""The looks of a sampler, on denoisers and energies in closed form."""
 
 import math
 
@@ -32,14 +32,14 @@ def looks_at(sigmas: list[float], n: int = 1) -> list[Query]:
 
 
 @pytest.mark.parametrize("text", ["ddim:6", "heun:6", "dpmpp_2m:6:guidance=2"])
-def test_a_trajectory_has_a_look_a_level_and_ends_where_draw_ends(text: str):
+def test_a_trajectory_has_one_look_per_level_and_the_images_of_draw(text: str):
     config = Spec(
         name="m", family="diffusion", shape=SHAPE, classes=("a", "b"), sigma_min=0.1, sigma_max=10.0
     )
-    how, y = Setting.parse(text, config.defaults), torch.tensor([0, 1, 0])
-    x, looks = trajectory(Known(), config, how, y, seed=5)
-    assert torch.equal(x, draw(Known(), config, how, y, seed=5))
-    assert [look.sigma[0].item() for look in looks] == pytest.approx(how.sigmas[:-1].tolist())
+    setting, y = Setting.parse(text, config.defaults), torch.tensor([0, 1, 0])
+    x, looks = trajectory(Known(), config, setting, y, seed=5)
+    assert torch.equal(x, draw(Known(), config, setting, y, seed=5))
+    assert [look.sigma[0].item() for look in looks] == pytest.approx(setting.sigmas[:-1].tolist())
     assert all(look.x.shape == (3, *SHAPE) for look in looks)
     # the ODE of a denoiser that knows the answer is a straight line
     eps = (looks[0].x - 0.5) / 10
@@ -59,12 +59,12 @@ def test_a_plane_goes_through_the_chain_and_reads_the_energy_there():
     looks = looks_at([4.0, 2.0])
     ends = torch.zeros(3, 16)
     ends[1, 0] = ends[2, 1] = 3.0
-    found = plane(Known(energy=True), looks, 1, ends.view(3, *SHAPE), no_class=0, n=9)
-    rest = looks[1].x.flatten()[2:].square().sum()  # what lies beside the plane
-    expected = (found.u[None, :] ** 2 + found.v[:, None] ** 2 + rest) / 2
-    torch.testing.assert_close(found.energy, expected)
-    torch.testing.assert_close(found.way.abs(), torch.stack([q.x.flatten()[:2] for q in looks]))
-    torch.testing.assert_close(found.ends.norm(dim=1), torch.tensor([0.0, 3.0, 3.0]))
+    result = plane(Known(energy=True), looks, 1, ends.view(3, *SHAPE), no_class=0, n=9)
+    rest = looks[1].x.flatten()[2:].square().sum()  # outside the plane
+    expected = (result.u[None, :] ** 2 + result.v[:, None] ** 2 + rest) / 2
+    torch.testing.assert_close(result.energy, expected)
+    torch.testing.assert_close(result.path.abs(), torch.stack([q.x.flatten()[:2] for q in looks]))
+    torch.testing.assert_close(result.ends.norm(dim=1), torch.tensor([0.0, 3.0, 3.0]))
 
 
 def test_slopes_are_those_of_the_energy():

@@ -1,4 +1,4 @@
-"""Files of statistics as pytorch-fid has them. The network itself is tried where its weights file is."""
+"""Files of statistics are those of pytorch-fid; the network is not tested, as its weights are not shipped."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ def features() -> torch.Tensor:
 
 
 def test_statistics_are_written_as_pytorch_fid_reads_them(features: torch.Tensor, tmp_path: Path) -> None:
-    """fid_score.py takes f["mu"][:] and f["sigma"][:], which it had made by np.mean and np.cov."""
+    """fid_score.py reads f["mu"][:] and f["sigma"][:], and makes them by np.mean and np.cov."""
     write_statistics(tmp_path / "a.npz", metrics.moments(features))
     with np.load(tmp_path / "a.npz") as f:
         mu, sigma = f["mu"][:], f["sigma"][:]
@@ -33,8 +33,8 @@ def test_statistics_of_pytorch_fid_give_the_distance_that_the_features_give(
     x = features.numpy()
     np.savez_compressed(tmp_path / "b.npz", mu=np.mean(x, axis=0), sigma=np.cov(x, rowvar=False))
     other = metrics.moments(features * 2 + 1)
-    found = metrics.frechet_between(read_statistics(tmp_path / "b.npz", 6), other)
-    assert found == pytest.approx(metrics.frechet_between(metrics.moments(features), other), rel=1e-5)
+    distance = metrics.frechet_between(read_statistics(tmp_path / "b.npz", 6), other)
+    assert distance == pytest.approx(metrics.frechet_between(metrics.moments(features), other), rel=1e-5)
 
 
 @pytest.mark.parametrize(

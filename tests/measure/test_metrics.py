@@ -100,18 +100,18 @@ def test_kernel_distance_by_hand():
 
 def test_kernel_distance_of_gaussians_on_a_line_is_that_of_their_moments(rng):
     """(x y + 1)^3 compares third, second and first moments: 0, 1, 0 of N(0, 1) with 4, 2, 1 of N(1, 1)."""
-    found = [kernel_distance(normal(rng, 2000, 1), normal(rng, 2000, 1) + 1) for _ in range(20)]
-    mean, std = torch.tensor(found).mean().item(), torch.tensor(found).std().item()
+    values = [kernel_distance(normal(rng, 2000, 1), normal(rng, 2000, 1) + 1) for _ in range(20)]
+    mean, std = torch.tensor(values).mean().item(), torch.tensor(values).std().item()
     expected = (4 - 0) ** 2 + 3 * (2 - 1) ** 2 + 3 * (1 - 0) ** 2
     assert std < 3
     assert mean == pytest.approx(expected, abs=4 * std / 20**0.5)  # four standard errors
 
 
 def test_kernel_distance_of_equal_distributions_is_0_on_average_however_few_they_are(rng):
-    found = torch.tensor([kernel_distance(normal(rng, 8, 4), normal(rng, 5, 4)) for _ in range(2000)])
-    error = found.std().item() / 2000**0.5
-    assert found.min() < 0
-    assert found.mean().item() == pytest.approx(0, abs=4 * error)
+    values = torch.tensor([kernel_distance(normal(rng, 8, 4), normal(rng, 5, 4)) for _ in range(2000)])
+    error = values.std().item() / 2000**0.5
+    assert values.min() < 0
+    assert values.mean().item() == pytest.approx(0, abs=4 * error)
     # with the diagonal, which a biased estimate leaves in, a set would look far from another
     x = normal(rng, 8, 4)
     assert (mean_kernel(x, x) - mean_kernel(x)) > 4 * error
@@ -121,14 +121,14 @@ def test_kernel_distance_is_that_of_torch_fidelity_and_the_mean_over_its_subsets
     from torch_fidelity.metric_kid import kid_features_to_metric
 
     def theirs(subsets, size):
-        found = kid_features_to_metric(a, b, kid_subsets=subsets, kid_subset_size=size, verbose=False)
-        return (found[f"kernel_inception_distance_{what}"] for what in ("mean", "std"))
+        result = kid_features_to_metric(a, b, kid_subsets=subsets, kid_subset_size=size, verbose=False)
+        return (result[f"kernel_inception_distance_{name}"] for name in ("mean", "std"))
 
     monkeypatch.setattr(metrics, "CHUNK", 17)
     a, b = normal(rng, 120, 6), 1.2 * normal(rng, 120, 6) + 0.3
     ours = kernel_distance(a, b)
-    whole, _ = theirs(1, 120)
-    assert ours == pytest.approx(whole, rel=1e-9)
+    all_pairs, _ = theirs(1, 120)
+    assert ours == pytest.approx(all_pairs, rel=1e-9)
     mean, std = theirs(400, 30)
     assert std > abs(ours) / 10
     assert ours == pytest.approx(mean, abs=4 * std / 400**0.5)
@@ -149,11 +149,11 @@ def test_radii_on_a_line():
 def test_manifolds_of_points_on_a_line():
     """Real 0, 1, 3, 7 reach 1, 1, 2, 4 to their nearest; generated 0.5, 2.5, 20 reach 2, 2, 17.5."""
     real, generated = torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([[0.5], [2.5], [20.0]])
-    found = manifolds(real, generated, k=1)
-    assert found.precision == pytest.approx(2 / 3)  # 20 is in no real neighbourhood
-    assert found.density == pytest.approx((2 + 1 + 0) / 3)  # 0.5 is near 0 and 1; 2.5 near 3 alone
-    assert found.coverage == pytest.approx(3 / 4)  # 7 reaches 3 to 11: no generated point there
-    assert found.recall == 1  # 20 reaches 2.5 to 37.5, and so takes in 3 and 7: an outlier inflates recall
+    result = manifolds(real, generated, k=1)
+    assert result.precision == pytest.approx(2 / 3)  # 20 is in no real neighbourhood
+    assert result.density == pytest.approx((2 + 1 + 0) / 3)  # 0.5 is near 0 and 1; 2.5 near 3 alone
+    assert result.coverage == pytest.approx(3 / 4)  # 7 reaches 3 to 11: no generated point there
+    assert result.recall == 1  # 20 reaches 2.5 to 37.5, and so takes in 3 and 7: an outlier inflates recall
 
 
 def test_manifolds_of_a_set_against_itself_and_against_one_far_away(rng):
@@ -166,10 +166,10 @@ def test_manifolds_of_a_set_against_itself_and_against_one_far_away(rng):
 
 def test_a_generator_that_forgot_half_the_data_loses_recall_and_coverage_not_precision(rng):
     left, right = normal(rng, 400, 3), normal(rng, 400, 3) + 50
-    found = manifolds(torch.cat([left, right]), left + 0.01 * normal(rng, 400, 3))
-    assert found.precision > 0.95
-    assert 0.45 < found.recall <= 0.5
-    assert 0.45 < found.coverage <= 0.5
+    result = manifolds(torch.cat([left, right]), left + 0.01 * normal(rng, 400, 3))
+    assert result.precision > 0.95
+    assert 0.45 < result.recall <= 0.5
+    assert 0.45 < result.coverage <= 0.5
 
 
 def test_manifolds_agree_with_brute_force_over_several_chunks(rng, monkeypatch):
@@ -179,13 +179,13 @@ def test_manifolds_agree_with_brute_force_over_several_chunks(rng, monkeypatch):
     generated_r = torch.stack([sorted((p - q).norm() for q in generated)[5] for p in generated])
     d = torch.tensor([[(p - q).norm() for q in generated] for p in real], dtype=torch.float64)
     inside = d <= real_r[:, None]
-    found = manifolds(real, generated)
-    assert 0 < found.precision < 1
-    assert found.precision == pytest.approx(inside.any(0).double().mean().item())
-    assert found.recall == pytest.approx((d <= generated_r).any(1).double().mean().item())
-    assert found.density == pytest.approx(inside.double().sum().item() / (5 * 70))
-    assert found.coverage == pytest.approx(inside.any(1).double().mean().item())
-    assert manifolds(real, generated, real_radii=radii(real)) == found
+    result = manifolds(real, generated)
+    assert 0 < result.precision < 1
+    assert result.precision == pytest.approx(inside.any(0).double().mean().item())
+    assert result.recall == pytest.approx((d <= generated_r).any(1).double().mean().item())
+    assert result.density == pytest.approx(inside.double().sum().item() / (5 * 70))
+    assert result.coverage == pytest.approx(inside.any(1).double().mean().item())
+    assert manifolds(real, generated, real_radii=radii(real)) == result
 
 
 def test_precision_and_recall_are_those_of_torch_fidelity(rng):
@@ -193,10 +193,10 @@ def test_precision_and_recall_are_those_of_torch_fidelity(rng):
 
     real, generated = normal(rng, 200, 6), 1.3 * normal(rng, 150, 6) + 0.2
     theirs = prc_features_to_metric(generated, real, prc_neighborhood=5, verbose=False)
-    found = manifolds(real, generated)
-    assert 0 < found.precision < 1
-    assert found.precision == pytest.approx(theirs["precision"], rel=1e-6)
-    assert found.recall == pytest.approx(theirs["recall"], rel=1e-6)
+    result = manifolds(real, generated)
+    assert 0 < result.precision < 1
+    assert result.precision == pytest.approx(theirs["precision"], rel=1e-6)
+    assert result.recall == pytest.approx(theirs["recall"], rel=1e-6)
 
 
 def test_nearest_finds_the_image_a_copy_was_made_from(rng):

@@ -68,19 +68,19 @@ def test_repeats_become_mean_and_standard_deviation() -> None:
         for seed, value in ((5, 1.0), (6, 2.0), (7, 6.0))
     ]
     assert records.together(rows[:1]) == rows[0]
-    found = records.together(rows)
+    row = records.together(rows)
     std = 7**0.5  # of 1, 2, 6 about 3: (4 + 1 + 9) / 2
-    assert (found["frechet_distance"], found["kernel_distance"]) == (3, -3)
-    assert found["std"] == {"frechet_distance": pytest.approx(std), "kernel_distance": pytest.approx(std)}
-    assert (found["name"], found["n"], found["nfe"]) == ("heun:2", 9, 3)
-    assert found["repeats"][2] == {"seed": 7, "frechet_distance": 6.0, "kernel_distance": -6.0}
-    (text,) = records.tables([{"name": "held-out", "n": 9, "frechet_distance": 0.5}, found])
+    assert (row["frechet_distance"], row["kernel_distance"]) == (3, -3)
+    assert row["std"] == {"frechet_distance": pytest.approx(std), "kernel_distance": pytest.approx(std)}
+    assert (row["name"], row["n"], row["nfe"]) == ("heun:2", 9, 3)
+    assert row["repeats"][2] == {"seed": 7, "frechet_distance": 6.0, "kernel_distance": -6.0}
+    (text,) = records.tables([{"name": "held-out", "n": 9, "frechet_distance": 0.5}, row])
     assert "3.000 ± 2.646" in text
     assert "-3000.000 ± 2645.751" in text
     assert len(set(map(len, text.splitlines()))) == 1
 
 
-def test_a_second_table_shows_what_inception_saw() -> None:
+def test_a_second_table_shows_the_numbers_of_inception() -> None:
     row = {"name": "a", "n": 9, "inception_frechet_distance": 3.14159, "inception_kernel_distance": 0.002}
     first, second = records.tables([row])
     assert "3.14" not in first

@@ -1,4 +1,4 @@
-"""What images are compared with: scikit-learn's 8 x 8 digits, and a classifier that has learnt nothing."""
+"""Images are compared with scikit-learn's 8 x 8 digits, by an untrained classifier."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -54,8 +54,8 @@ def test_the_training_set_is_at_no_distance_from_itself_and_a_copy_of_itself(ref
 
 def test_the_nearest_image_of_a_copy_is_its_original(reference: Reference) -> None:
     originals = images("train").x[[5, 1400, 77]]
-    distance, found = reference.nearest((originals.int() ^ 1).byte())  # every pixel one gray level off
-    assert found.equal(originals)
+    distance, neighbours = reference.nearest((originals.int() ^ 1).byte())  # every pixel one gray level off
+    assert neighbours.equal(originals)
     assert distance.tolist() == pytest.approx([1, 1, 1], abs=1e-2)
 
 
@@ -90,10 +90,10 @@ def test_the_data_are_where_the_classifier_learnt_from_or_where_one_says(
     config["train"]["data"] |= {"name": "folder", "root": str(folders[0])}
     write_json(copied(directory, tmp_path / "run") / "config.json", config)
     for root, gray in ((None, 1), (folders[1], 2)):
-        found = Reference(tmp_path / "run", root, torch.device("cpu"))
-        assert found.root == folders[gray - 1]
-        assert found.real is not None
-        assert found.real.unique().tolist() == [gray]
+        moved = Reference(tmp_path / "run", root, torch.device("cpu"))
+        assert moved.root == folders[gray - 1]
+        assert moved.real is not None
+        assert moved.real.unique().tolist() == [gray]
 
 
 def test_the_classifier_is_the_one_that_knows_such_images(directory: Path, tmp_path: Path) -> None:
@@ -127,18 +127,18 @@ def test_a_judge_is_found_apart_from_the_classifiers_and_judges_alone(
         config = read_config(directory)
         config["model"]["judge"] = name == "judge-gray"
         write_json(copied(directory, tmp_path / name) / "config.json", config)
-    found = judge_for((1, 8, 8), digits, tmp_path)
-    assert found == tmp_path / "judge-gray"  # the other one's name promises what its run does not
+    run = judge_for((1, 8, 8), digits, tmp_path)
+    assert run == tmp_path / "judge-gray"  # the other one is a judge by its name only
     assert classifier_for((1, 8, 8), digits, tmp_path).name == "classifier-gray"
     assert judge_for((3, 8, 8), digits, tmp_path) is None
-    judge, x = Judge(found, (1, 8, 8), torch.device("cpu")), images("test").x
-    whole = Reference(directory, None, torch.device("cpu")).measure(x, None)
-    assert judge.measure(x) == {"judge_frechet_distance": pytest.approx(whole["frechet_distance"])}
+    judge, x = Judge(run, (1, 8, 8), torch.device("cpu")), images("test").x
+    row = Reference(directory, None, torch.device("cpu")).measure(x, None)
+    assert judge.measure(x) == {"judge_frechet_distance": pytest.approx(row["frechet_distance"])}
     with pytest.raises(ValueError, match="classifier-gray is a classifier that may have chosen"):
         Judge(tmp_path / "classifier-gray", (1, 8, 8), torch.device("cpu"))
     with pytest.raises(ValueError, match=r"knows images \(1, 8, 8\), not \(1, 28, 28\)"):
-        Judge(found, (1, 28, 28), torch.device("cpu"))
-    write_json(copied(directory, tmp_path / "judge-second") / "config.json", read_config(found))
+        Judge(run, (1, 28, 28), torch.device("cpu"))
+    write_json(copied(directory, tmp_path / "judge-second") / "config.json", read_config(run))
     with pytest.raises(ValueError, match=r"several judges know images \(1, 8, 8\): .* --judge"):
         judge_for((1, 8, 8), digits, tmp_path)
 
@@ -149,14 +149,14 @@ def test_a_space_of_known_moments_measures_distance_alone_and_one_of_nothing_not
     def pixels(x: torch.Tensor, _: Chunks) -> torch.Tensor:
         return x.flatten(1).float()[:, 27:31]
 
-    whole = Space(pixels, images("train").x)
-    found, features = whole.measure(whole.features(x)), whole.features(x)
+    space = Space(pixels, images("train").x)
+    row, features = space.measure(space.features(x)), space.features(x)
     real = pixels(images("train").x, iter)
-    assert found["frechet_distance"] == metrics.frechet_distance(features, real)
-    assert found["kernel_distance"] == metrics.kernel_distance(real, features)
-    assert found["recall"] == metrics.manifolds(real, features).recall
+    assert row["frechet_distance"] == metrics.frechet_distance(features, real)
+    assert row["kernel_distance"] == metrics.kernel_distance(real, features)
+    assert row["recall"] == metrics.manifolds(real, features).recall
     known = Space(pixels, None, metrics.moments(real))
-    assert known.measure(features) == {"frechet_distance": found["frechet_distance"]}
+    assert known.measure(features) == {"frechet_distance": row["frechet_distance"]}
     assert Space(pixels, None).measure(features) == {}
 
 
@@ -174,8 +174,8 @@ def test_without_the_images_distance_remains(directory: Path, tmp_path: Path, re
     write_json(copied(directory, tmp_path) / "config.json", config)
     bare, x = Reference(tmp_path, tmp_path, torch.device("cpu")), images("test").x
     assert bare.held_out(10) == {}
-    whole = reference.measure(x, None)
-    assert bare.measure(x, None) == {key: whole[key] for key in ("n", "frechet_distance")}
+    row = reference.measure(x, None)
+    assert bare.measure(x, None) == {key: row[key] for key in ("n", "frechet_distance")}
 
 
 def test_images_that_cannot_be_compared_are_refused(reference: Reference) -> None:

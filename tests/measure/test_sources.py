@@ -1,4 +1,4 @@
-"""What a setting means to a server, and what a server means by its settings; the rest in test_evaluate.py."""
+"""A setting means the same to a run and to a server; the rest is in test_evaluate.py."""
 
 import base64
 import io
@@ -39,7 +39,7 @@ def plan(**more: Any) -> Plan:
 
 
 class Server:
-    """Answers as a model whose image k of a seed is all (seed, k, class); notes what it is asked."""
+    """A model whose image k of a seed is (seed, k, class) everywhere; it keeps its requests."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -73,33 +73,32 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def test_images_of_a_server_come_in_order_with_classes_in_fair_shares(server: Server) -> None:
     first, second = asked("there", plan(seeds=range(3, 5)), sources_quiet)
-    for seed, found in ((3, first), (4, second)):
-        assert found.name == "ddim:25:schedule=cosine:eta=1:guidance=1.5"
-        assert (found.known["seed"], found.known["nfe"]) == (seed, 25)
-        assert found.y is not None
-        assert found.y.bincount().tolist() == [10, 10]
-        expected = torch.stack([torch.full((20,), seed), torch.arange(20), found.y], dim=1)
-        assert found.x.equal(expected.byte()[:, :, None, None].expand(-1, -1, 4, 4))
+    for seed, images in ((3, first), (4, second)):
+        assert images.name == "ddim:25:schedule=cosine:eta=1:guidance=1.5"
+        assert (images.known["seed"], images.known["nfe"]) == (seed, 25)
+        assert images.y is not None
+        assert images.y.bincount().tolist() == [10, 10]
+        expected = torch.stack([torch.full((20,), seed), torch.arange(20), images.y], dim=1)
+        assert images.x.equal(expected.byte()[:, :, None, None].expand(-1, -1, 4, 4))
     assert [request.get("num_samples") for request in server.asked] == [None, 1, 16, 4, 16, 4]
 
 
 def test_settings_are_asked_for_as_fields_and_tried_before_the_first_takes_its_time(server: Server) -> None:
     names = ("heun:9:guidance=2", "ddim:4:eta=0.5")
-    found = [images.name for images in asked("there", plan(settings=names, n=6), sources_quiet)]
-    assert found == list(names)
-    wanted = [{"sampler": "heun", "steps": 9, "guidance": 2.0}, {"sampler": "ddim", "steps": 4, "eta": 0.5}]
+    assert [images.name for images in asked("there", plan(settings=names, n=6), sources_quiet)] == list(names)
+    expected = [{"sampler": "heun", "steps": 9, "guidance": 2.0}, {"sampler": "ddim", "steps": 4, "eta": 0.5}]
     assert [request["sampler"] for request in server.asked[1:]] == ["heun", "ddim", "heun", "ddim"]
-    for request, how in zip(server.asked[3:], wanted, strict=True):
-        assert request.items() >= how.items()
+    for request, setting in zip(server.asked[3:], expected, strict=True):
+        assert request.items() >= setting.items()
 
 
 def test_without_classes_a_server_is_told_so(server: Server) -> None:
-    (found,) = asked("there", plan(unconditional=True), sources_quiet)
-    assert found.y is None
+    (images,) = asked("there", plan(unconditional=True), sources_quiet)
+    assert images.y is None
     assert {request["label"] for request in server.asked[2:]} == {"none"}
     server.said["classes"], server.asked = [], []
-    (found,) = asked("there", plan(), sources_quiet)
-    assert found.y is None
+    (images,) = asked("there", plan(), sources_quiet)
+    assert images.y is None
     assert not any("label" in request for request in server.asked)
 
 
@@ -127,8 +126,8 @@ def test_what_is_no_setting_of_a_server_is_refused(text: str) -> None:
 
 
 def test_settings_of_an_energy_have_keys_of_its_own() -> None:
-    how = {"sampler": "langevin", "steps": 30, "step_size": 0.5, "noise": 0.01}
-    assert request_fields("langevin:30:step_size=0.5:noise=0.01", ENERGY) == how
+    expected = {"sampler": "langevin", "steps": 30, "step_size": 0.5, "noise": 0.01}
+    assert request_fields("langevin:30:step_size=0.5:noise=0.01", ENERGY) == expected
 
 
 def test_the_shape_is_read_off_the_first_image(tmp_path: Path) -> None:
@@ -191,12 +190,12 @@ def test_a_folder_s_classes_count_where_all_are_the_classifier_s(
     "classes", [("1", "2", "10"), ("2", "1", "0"), ("cat", "2", "0"), ("none", "1", "b")]
 )
 def test_a_server_is_asked_by_names_that_mean_the_classes(classes: tuple[str, ...]) -> None:
-    wanted = torch.tensor([0, 1, 2, 2, 1])
+    y = torch.tensor([0, 1, 2, 2, 1])
     spec = Spec(
         name="x", family="diffusion", shape=(1, 4, 4), classes=classes, sigma_min=0.01, sigma_max=80.0
     )
-    request = sources._share(5, 0, 3, wanted, classes)
-    assert parse(DiffusionRequest, request, text=False).resolved(spec)[0].label == tuple(wanted.tolist())
+    request = sources._share(5, 0, 3, y, classes)
+    assert parse(DiffusionRequest, request, text=False).resolved(spec)[0].label == tuple(y.tolist())
 
 
 def test_a_class_called_none_cannot_be_left_out(server: Server) -> None:
@@ -206,7 +205,7 @@ def test_a_class_called_none_cannot_be_left_out(server: Server) -> None:
 
 
 def test_a_run_draws_the_bytes_that_a_server_sends(tmp_path: Path) -> None:
-    """Of a freshly loaded energy in bf16, whose first evaluation used to differ from every later one."""
+    """An energy in bf16 whose first evaluation could differ from every later one."""
     energy, text = service(tmp_path, "energy-mnist", precision="bf16"), "dpmpp_2m:4:schedule=tuned"
     five = plan(settings=(text,), n=5, seeds=range(7, 8), class_counts=torch.ones(10))
     (ours,) = drawn(ROOT / "weights/energy-mnist", five, torch.device("cpu"), torch.bfloat16, 2, quiet)

@@ -1,4 +1,4 @@
-"""Consistency tuning against the Gaussian, whose paths end where one can say."""
+"""Consistency tuning against the Gaussian, whose paths have ends in closed form."""
 
 import math
 from itertools import pairwise
@@ -35,7 +35,7 @@ def batch(n: int = 4096) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def powered(power: Tensor) -> Model:
-    """A family of models that holds the denoiser of N(0, STD**2), power 1, and the end of its paths, 1/2."""
+    """Return share**power * x: the denoiser of N(0, STD**2) at power 1, the end of its paths at 1/2."""
 
     def model(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
         share = STD**2 / (STD**2 + sigma.view(-1, 1, 1, 1) ** 2)
@@ -74,5 +74,5 @@ def test_only_the_answer_at_t_learns_and_at_r_0_the_image_is_the_answer() -> Non
     expected = ((error**2 + c**2).sqrt() - c) / (t - r)
     torch.testing.assert_close(loss, expected)
     (gradient,) = torch.autograd.grad(loss.sum(), power, retain_graph=True)
-    (wanted,) = torch.autograd.grad(expected.sum(), power)
-    torch.testing.assert_close(gradient, wanted)
+    (expected_gradient,) = torch.autograd.grad(expected.sum(), power)
+    torch.testing.assert_close(gradient, expected_gradient)

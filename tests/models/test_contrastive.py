@@ -1,4 +1,4 @@
-"""Contrastive divergence against derivatives done by hand; the buffer keeps what it is given."""
+"""Contrastive divergence against derivatives by hand; the buffer keeps its chains."""
 
 import pytest
 import torch
@@ -88,7 +88,7 @@ def test_the_buffer_hands_out_different_chains_and_takes_them_back():
     assert torch.equal(buffer.x[others], before[others])
 
 
-def test_a_share_of_the_chains_starts_afresh():
+def test_a_share_of_the_chains_starts_again_from_noise():
     buffer = ReplayBuffer(4000, (1, 1, 1), rng())
     buffer.put(torch.arange(4000), torch.full((4000, 1, 1, 1), 9.0))
     _, x = buffer.take(4000, 0.05, rng(1))

@@ -1,4 +1,4 @@
-"""What the UNet promises: where attention runs, a silent start, images apart, the same in TorchScript."""
+"""The UNet runs attention at its resolutions, starts silent, keeps images apart, and survives TorchScript."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def small(**settings) -> UNet:
         (2, (16,), (), 1, {}),
     ],
 )
-def test_attention_runs_at_the_resolutions_asked_for(patch, channels, attention, blocks, runs):
+def test_attention_runs_at_the_given_resolutions(patch, channels, attention, blocks, runs):
     net = small(patch=patch, channels=channels, attention=attention, blocks=blocks)
     heights: list[int] = []
     for module in net.modules():
@@ -67,7 +67,7 @@ def test_attention_is_the_softmax_average_of_the_values():
 
 
 def test_a_new_network_answers_zero():
-    """So that an untrained denoiser is the best guess from mean and std alone (test_diffusion)."""
+    """An untrained denoiser is then the best guess from mean and std alone (test_denoiser)."""
     assert (small()(*inputs(4, dtype=torch.float32)) == 0).all()
 
 
@@ -97,7 +97,7 @@ def test_class_and_noise_level_reach_every_pixel():
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.* is deprecated")  # TorchServe's archives carry it
 @pytest.mark.parametrize("n", [1, 3, 8])
-def test_torchscript_says_what_eager_says(n: int):
+def test_torchscript_answers_as_eager(n: int):
     denoiser = Denoiser(awake(small(patch=2, attention=(2,), blocks=2)), -0.7, 0.6).eval()
     scripted = torch.jit.script(denoiser)
     x, sigma, y = inputs(n, dtype=torch.float32)

@@ -51,7 +51,7 @@ def test_gray_and_colour_are_turned_into_each_other():
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (file(Image.new("L", (6, 5))), "6 x 5 pixels, not 5 x 6"),
         (file(Image.new("1", (14_000, 14_000))), "too many pixels"),  # of which Pillow only warns
@@ -63,8 +63,8 @@ def test_gray_and_colour_are_turned_into_each_other():
         (b"", "empty"),
     ],
 )
-def test_what_is_no_picture_of_the_model_s_is_refused(data: bytes, said: str):
-    with pytest.raises(ValueError, match=said):
+def test_what_is_no_picture_of_the_model_s_is_refused(data: bytes, message: str):
+    with pytest.raises(ValueError, match=message):
         decoded(data, GRAY)
 
 

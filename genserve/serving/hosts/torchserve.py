@@ -1,4 +1,4 @@
-"""The side of TorchServe: rows in, replies out. Everything else about a request is `serving.service`.
+"""Serve from TorchServe: rows in, replies out. The rest of a request's life is in `serving.service`.
 
 The host calls `handle(data, context)` with one dict per request and wants as many answers back. It does so in
 one of two ways, which the archive's model-config.yaml chooses:

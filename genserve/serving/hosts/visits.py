@@ -1,4 +1,4 @@
-"""What TorchServe 0.12 does to a worker, and what we do about it: the only file that imports it."""
+"""Deal with what TorchServe 0.12 does to a worker; only this file imports it."""
 
 import copy
 import fcntl
@@ -36,7 +36,7 @@ def only_worker(directory: Path) -> IO[bytes]:
 
 
 def tell(metrics: Any, meter: Meter, version: str) -> None:
-    """Give the host what the meter has counted since the last call: one line of stdout per counter.
+    """Report to the host what the meter has counted since the last call, one line of stdout per counter.
 
     Args:
         metrics: the host's, as its context has them.
@@ -55,7 +55,7 @@ def tell(metrics: Any, meter: Meter, version: str) -> None:
 
 
 def keep_telling(metrics: Any, meter: Meter, version: str) -> None:
-    """Tell every counter now, and from now on what has grown, once a second, in a thread of its own.
+    """Report every counter now, and once a second what has grown, in a thread of its own.
 
     Not at the host's visits: there are up to 200 a second, and none while a batch runs, for minutes maybe.
     """
@@ -70,7 +70,7 @@ def keep_telling(metrics: Any, meter: Meter, version: str) -> None:
 
 
 class Slices:
-    """How long to keep the host waiting: so long that its own work is a small share of the time.
+    """Decide how long to keep the host waiting, so that its own work is a small share of the time.
 
     A client that has its answer often asks again at once, and the host's next visit is too soon for that: a
     visit that brought answers is followed by an early one.
@@ -80,7 +80,7 @@ class Slices:
         self._left, self._away_s, self._answered = 0.0, 0.0, False
 
     def enter(self) -> float:
-        """Note that the host is here; return for how many seconds it should be kept."""
+        """Note that the host has come; return for how many seconds to keep it."""
         if self._left:
             away = min(time.perf_counter() - self._left, SLICE_MAX_S)
             self._away_s += 0.1 * (away - self._away_s)
@@ -88,6 +88,11 @@ class Slices:
         return min(max(self._away_s / share, SLICE_MIN_S), SLICE_MAX_S)
 
     def leave(self, coming_back: bool, answered: bool) -> None:
-        """Note that the host goes, whether it will be back at once (requests are open), and with answers."""
+        """Note that the host goes.
+
+        Args:
+            coming_back: it will be back at once, because requests are open.
+            answered: it takes answers along.
+        """
         self._left = time.perf_counter() if coming_back else 0.0
         self._answered = answered

@@ -130,7 +130,7 @@ class EnergyRequest(PictureRequest):
             raise BadRequest("format", task.why, f"{', '.join(first)} or {last}" if first else last)
 
     def _setting_of(self, spec: Spec, task: str, sigma: float | None) -> Setting:
-        """Return how a task's images are drawn: as the model's own are, but for what the task is about."""
+        """Return how a task's images are drawn: by the model's defaults, except for what the task changes."""
         walk = walk_of(spec)
         names = ("sampler", "steps", "schedule", "eta", "step_size", "noise")
         given = {name: getattr(self, name) for name in names}
@@ -162,7 +162,7 @@ class EnergyRequest(PictureRequest):
         return fitting(restoring if self.schedule == "tuned" else replace(restoring, tuned=()), **given)
 
     def _sigma(self, spec: Spec, task: str) -> float | None:
-        """Return the noise level of the task; none where it is drawn from the model's sigma_max."""
+        """Return the noise level of the task; None if it is drawn from the model's sigma_max."""
         walk = walk_of(spec)
         if walk.plain and task == "restore" and self.mask is None:
             why = "this model knows one noise level, and so no noise to take away"

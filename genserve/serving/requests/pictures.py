@@ -168,7 +168,7 @@ class PictureRequest(Request, ABC):
         return secrets.randbelow(2**53) if self.seed is None else self.seed
 
     def _labels(self, spec: Spec, seed: int, n: int, draw: bool) -> list[int] | None:
-        """Return the class of each image, or none for the model without any."""
+        """Return the class of each image, or None for the model without any."""
         if self.label == NO_CLASS and NO_CLASS not in spec.classes:
             return None
         if self.label is None:
@@ -189,7 +189,7 @@ class PictureRequest(Request, ABC):
 
 
 def _check_size(order: Order, spec: Spec, setting: Setting | None) -> None:
-    """Refuse pictures nobody could open; name the field that makes them so large."""
+    """Refuse pictures that are too large to open; name the field that makes them so."""
     c, h, w = spec.shape
     strip, n = order.format == "filmstrip", order.n
     across = STRIP_MAX if strip else min(n, order.columns or math.isqrt(n - 1) + 1)

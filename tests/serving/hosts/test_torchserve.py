@@ -42,18 +42,18 @@ class Host:
         bodies = self.handler.handle(data, self.context)
         left = self.context.request_ids
         create_predict_response(bodies, left, "Prediction success", 200, context=self.context)
-        told: dict[str, Any] = {}
+        sent: dict[str, Any] = {}
         for i, key in enumerate(ids):
             if i not in left:
-                told[key] = HELD
+                sent[key] = HELD
                 continue
             headers = self.context.get_response_headers(i)
             state = {None: None, "true": "more", "false": "last"}[headers.get("ts_stream_next")]
-            told[key] = (self.context.get_response_status(i)[0], headers, bodies[i], state)
+            sent[key] = (self.context.get_response_status(i)[0], headers, bodies[i], state)
             self.bodies[key] = {}  # the host sends a body once to a stream
             if state != "more":
                 del self.bodies[key]
-        return told
+        return sent
 
     def until_answered(self, key: str) -> list[Any]:
         """Return everything that one request is sent."""
@@ -61,8 +61,8 @@ class Host:
         deadline = time.monotonic() + 120  # a machine may be busy
         while key in self.bodies:
             assert time.monotonic() < deadline
-            if (told := self.visit()[key]) != HELD:
-                sent.append(told)
+            if (part := self.visit()[key]) != HELD:
+                sent.append(part)
         return sent
 
 
@@ -117,10 +117,10 @@ def test_newcomers_leave_first_and_bad_ones_at_once(host: Host) -> None:
         "describe": {"task": "describe"},
         "short": {"num_samples": 1, "steps": 2},
     }
-    told = host.visit()
-    assert told["bad"][0] == 400
-    assert json.loads(told["describe"][2])["mode"] == "continuous"
-    assert told["long"] == HELD
+    sent = host.visit()
+    assert sent["bad"][0] == 400
+    assert json.loads(sent["describe"][2])["mode"] == "continuous"
+    assert sent["long"] == HELD
     host.until_answered("short")
     assert "long" in host.bodies
 
@@ -135,9 +135,9 @@ def test_a_request_that_is_not_done_in_time_is_a_504(host: Host, monkeypatch: py
     }
     sent: dict[str, list[Any]] = {key: [] for key in host.bodies}
     while host.bodies:
-        for key, told in host.visit().items():
-            if told != HELD:
-                sent[key].append(told)
+        for key, part in host.visit().items():
+            if part != HELD:
+                sent[key].append(part)
     ((status, _, body, state),) = sent["plain"]
     assert (status, state) == (504, None)
     assert "not done within 0.15 s" in json.loads(body)["message"]
@@ -193,7 +193,7 @@ def test_slices_follow_the_time_that_the_host_takes(monkeypatch: pytest.MonkeyPa
     assert kept == pytest.approx(0.002 / HOST_SHARE, rel=0.01)
     assert HOST_SHARE <= 0.05
     slices.leave(coming_back=False, answered=False)
-    now += 60  # nobody asked for anything
+    now += 60  # no request came
     assert slices.enter() == pytest.approx(0.002 / HOST_SHARE, rel=0.01)
     slices.leave(coming_back=True, answered=True)
     now += 0.002

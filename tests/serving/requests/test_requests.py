@@ -1,21 +1,17 @@
 """Requests: what is taken, what is refused, and that a refusal names its field."""
 
 import dataclasses
-import runpy
 from typing import Any
 
 import pytest
-from real_server import ROOT
 
 from genserve.runs.contract import Spec
-from genserve.sampling.schedules import SCHEDULES, Tuned
+from genserve.sampling.schedules import Tuned
 from genserve.sampling.settings import Setting
-from genserve.sampling.solvers import SAMPLERS, WALKS
-from genserve.serving.fields import BadRequest, allowed, choices, parse
+from genserve.serving.fields import BadRequest, parse
 from genserve.serving.orders import Order
 from genserve.serving.requests.diffusion import DiffusionRequest
-from genserve.serving.requests.energy import EnergyRequest
-from genserve.serving.requests.pictures import WORK_MAX, PictureRequest
+from genserve.serving.requests.pictures import WORK_MAX
 
 DIGITS = Spec(
     name="digits",
@@ -70,11 +66,11 @@ def test_the_model_s_own_eta_goes_with_its_own_sampler_only() -> None:
 
 
 def test_the_steps_alone_bring_what_was_found_for_them() -> None:
-    found = (
+    tuned = (
         Tuned(sampler="dpmpp_2m", eta=0.6, sigmas=(30.0, 3.0, 0.5)),
         Tuned(sampler="heun", sigmas=(9.0,)),
     )
-    spec = dataclasses.replace(DIGITS, sampler="ddim", eta=1.0, steps=3, tuned=found)
+    spec = dataclasses.replace(DIGITS, sampler="ddim", eta=1.0, steps=3, tuned=tuned)
 
     def levels(**fields: Any) -> tuple[Any, ...]:
         facts = order(fields, spec).facts
@@ -270,45 +266,3 @@ def test_too_large_an_answer_names_what_makes_it_so(fields: dict[str, Any], fiel
 
 def test_image_numbers_go_on_where_another_request_stopped() -> None:
     assert list(order({"num_samples": 3, "first_index": 5}).indices) == [5, 6, 7]
-
-
-@pytest.mark.parametrize(
-    ("kind", "family"), [(DiffusionRequest, "A diffusion model"), (EnergyRequest, "An energy")]
-)
-def test_every_allowed_value_stands_under_its_family(kind: type[PictureRequest], family: str) -> None:
-    page = (ROOT / "docs" / "api.md").read_text()
-    rows: dict[str, str] = {}
-    for title in ("Both take:", f"{family} also takes:"):
-        for line in page.partition(title)[2].strip().split("\n\n")[0].splitlines()[2:]:
-            name, _, values, _ = (cell.strip() for cell in line.strip("|").split("|"))
-            assert name not in rows
-            rows[name] = values
-    assert rows.keys() == {f"`{name}`" for name in kind.model_fields}
-    for name in kind.model_fields:
-        assert choices(kind, name) in ([], rows[f"`{name}`"].split(", ")), name
-        assert rows[f"`{name}`"] == allowed(kind, name)
-
-
-def test_requests_list_every_solver_and_schedule_there_is() -> None:
-    for kind, samplers in ((DiffusionRequest, SAMPLERS), (EnergyRequest, {*SAMPLERS, *WALKS})):
-        assert set(choices(kind, "sampler")) == set(samplers)
-        assert set(choices(kind, "schedule")) == set(SCHEDULES)
-
-
-@pytest.mark.parametrize("kind", [DiffusionRequest, EnergyRequest])
-def test_what_is_said_to_be_allowed_is_allowed_and_nothing_more(kind: type[PictureRequest]) -> None:
-    for name in kind.model_fields:
-        for value in choices(kind, name):
-            assert str(getattr(parse(kind, {name: value}, True), name)).lower() == value
-        first, _, last = allowed(kind, name).partition(" to ")
-        if first.isdecimal() and last.isdecimal():
-            for end, beyond in ((first, int(first) - 1), (last, int(last) + 1)):
-                assert getattr(parse(kind, {name: end}, True), name) == int(end)
-                with pytest.raises(BadRequest, match="out of range"):
-                    parse(kind, {name: beyond}, False)
-
-
-def test_the_page_about_the_api_is_the_one_made_from_it() -> None:
-    root = ROOT
-    made = runpy.run_path(str(root / "scripts" / "api_docs.py"))["page"]()
-    assert (root / "docs" / "api.md").read_text() == made, "run: python scripts/api_docs.py"

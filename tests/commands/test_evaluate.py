@@ -19,8 +19,8 @@ import pytest
 import torch
 from loading import service
 from PIL import Image
-from program import imported
 
+from genserve.commands import evaluate as PROGRAM
 from genserve.data.pictures import DataConfig, load_images
 from genserve.files import write_json
 from genserve.measure import metrics
@@ -28,9 +28,6 @@ from genserve.measure.features import features_of, read_stats
 from genserve.runs.directory import load_classifier, read_config, read_metrics
 
 ROOT = Path(__file__).parents[2]
-
-
-PROGRAM = imported("scripts/evaluate.py")
 
 
 def evaluate(*flags: str | Path) -> list[dict[str, Any]]:
@@ -301,7 +298,7 @@ def test_without_the_data_the_shipped_moments_give_the_distance(capsys: pytest.C
         (["--against", "wide.npz"], "wide.npz holds statistics of 2048 features, the network has 24"),
         (["--server", "http://127.0.0.1:1"], "http://127.0.0.1:1 does not answer"),
         (["--n", "5"], "n must be above 5"),
-        (["--precision", "fp16"], "precision must be one of fp32, bf16"),
+        (["--precision", "fp16"], "precision must be one of auto, fp32, bf16"),
         (["--inception-weights", "nowhere.pth"], "there is no file nowhere.pth"),
         (["--inception-weights", "text.npy"], "text.npy is not weights-inception-2015-12-05-6726825d.pth"),
         (["--classifier", "grid"], "grid is no run directory"),
