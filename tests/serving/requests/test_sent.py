@@ -56,8 +56,8 @@ def test_one_picture_starts_every_image() -> None:
 
 def test_what_is_left_open_with_a_picture_or_a_mask() -> None:
     assert order(init_image=SEVEN).facts["strength"] == STRENGTH
-    assert order(init_image=SEVEN).nfe == 6
-    assert order(init_image=SEVEN, label=1).nfe == 12  # guidance, which goes with a class
+    assert order(init_image=SEVEN).nfe == 5
+    assert order(init_image=SEVEN, label=1).nfe == 10  # guidance, which goes with a class
     kept = order(init_image=SEVEN, mask=TOP)
     assert (kept.facts["strength"], kept.facts["resample"], kept.nfe) == (1.0, RESAMPLE, 10 * RESAMPLE)
     assert kept.keep is not None
@@ -196,10 +196,10 @@ def test_a_stream_and_a_strip_show_the_steps_that_are_run(digits: Service) -> No
         [fields | {"stream": "jsonl", "frames": 50}, fields | {"format": "filmstrip"}]
     )
     lines = [json.loads(line) for line in stream.body.splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]  # 0.6 of 8; the last guess is the picture
-    assert [line["nfe"] for line in lines] == [1, 2, 3, 4, 5]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]  # half of 8; the last guess is the picture
+    assert [line["nfe"] for line in lines] == [1, 2, 3, 4]
     assert lines[-1]["settings"]["strength"] == STRENGTH
-    assert _gray(strip.body).shape == (28, 6 * 28 + 5 * 2)  # five levels and the picture, 2 pixels apart
+    assert _gray(strip.body).shape == (28, 5 * 28 + 4 * 2)  # four levels and the picture, 2 pixels apart
 
 
 def test_a_picture_stands_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
