@@ -1,4 +1,4 @@
-"""The engine: sharing an evaluation changes nobody's image, and nobody's fault is anybody else's."""
+"""The engine: a shared evaluation changes no image, and a fault ends only its own sampler."""
 
 from collections.abc import Callable
 from functools import partial

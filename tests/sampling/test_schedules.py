@@ -147,12 +147,12 @@ def test_an_unknown_schedule_is_refused_with_the_known_ones():
 
 
 def test_tuned_is_what_was_found_for_so_many_steps():
-    found = [Tuned(sampler="ddim", sigmas=(40.0, 1.0)), Tuned(sampler="heun", sigmas=(30.0, 2.0, 0.1))]
-    assert levels("tuned", 3, 0.002, 40.0, found).tolist() == [30.0, 2.0, 0.1, 0.0]
-    assert levels("tuned", 2, 0.002, 40.0, found).dtype == torch.float64
+    tuned = [Tuned(sampler="ddim", sigmas=(40.0, 1.0)), Tuned(sampler="heun", sigmas=(30.0, 2.0, 0.1))]
+    assert levels("tuned", 3, 0.002, 40.0, tuned).tolist() == [30.0, 2.0, 0.1, 0.0]
+    assert levels("tuned", 2, 0.002, 40.0, tuned).dtype == torch.float64
     with pytest.raises(ValueError, match="tuned knows 2, 3 from pure noise: no 4 steps"):
-        levels("tuned", 4, 0.002, 40.0, found)
+        levels("tuned", 4, 0.002, 40.0, tuned)
     with pytest.raises(ValueError, match=r"no 2 steps from 0\.5"):  # not where less noise is the start
-        levels("tuned", 2, 0.002, 0.5, found)
+        levels("tuned", 2, 0.002, 0.5, tuned)
     with pytest.raises(ValueError, match="tuned knows nothing"):
         levels("tuned", 2, 0.002, 40.0)
