@@ -29,7 +29,8 @@ def wide(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
 
 def setting(name: str, steps: int = 6, **more: Any) -> Setting:
     eta = 0.7 if name in TAKE_ETA else 0.0
-    return Setting(**{"sampler": name, "steps": steps, "eta": eta} | RANGE | more)
+    fields: dict[str, Any] = {"sampler": name, "steps": steps, "eta": eta} | RANGE | more
+    return Setting(**fields)
 
 
 def drawn(setting: Setting, indices: list[int], *, plain: bool = False, keep: Tensor | None = None) -> Tensor:
