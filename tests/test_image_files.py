@@ -126,6 +126,17 @@ def test_a_damaged_file_is_a_picture_or_refused_and_nothing_else(
             assert pictures.read(bytes(given), size=(6, 6)).shape[:2] == (6, 6)
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.png").write_bytes(file(GRAY))
+
+    def refused(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)  # root may read everything
+    with pytest.raises(ValueError, match=r"x\.png: cannot be read \(Permission denied\)$"):
+        pictures.read(tmp_path / "x.png")
+
+
 def test_every_ending_is_one_of_a_format() -> None:
     formats = {Image.registered_extensions()[ending] for ending in pictures.ENDINGS}
     assert formats == set(pictures.FORMATS)

@@ -1,15 +1,18 @@
 """A run is read as it was written, and a torn or foreign file is refused in one sentence."""
 
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from real_server import ROOT
 
 from genserve.files import write_json
 from genserve.models.config import ModelConfig
 from genserve.runs.directory import (
     FORMAT,
+    load_classifier,
     load_denoiser,
     load_model,
     model_config,
@@ -162,3 +165,58 @@ def test_metrics_up_to_a_step_include_it(tmp_path: Path):
 
 def test_a_run_that_has_not_begun_has_no_metrics(tmp_path: Path):
     assert read_metrics(tmp_path) == []
+
+
+def test_a_file_that_a_run_has_not_written_yet_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"weights\.safetensors is missing: the run has written"):
+        read_weights(tmp_path / "weights.safetensors")
+
+
+def test_a_checkpoint_of_anything_but_a_dictionary_is_refused(tmp_path: Path):
+    torch.save([torch.zeros(3)], tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt is not a whole checkpoint: it holds list$"):
+        read_state(tmp_path / "state.pt")
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path):
+    """Unpickling a Path imports a module and calls what the file names."""
+    torch.save({"step": Path("x")}, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt is not a checkpoint: it holds more than tensors and"):
+        read_state(tmp_path / "state.pt")
+
+
+@pytest.mark.parametrize("model", [None, [], "diffusion"])
+def test_a_configuration_without_a_model_is_refused(tmp_path: Path, model):
+    write_json(tmp_path / "config.json", {"format": FORMAT, "model": model})
+    with pytest.raises(ValueError, match=r"config\.json has no model$"):
+        model_config(tmp_path)
+
+
+@pytest.mark.parametrize("line", ['{"loss": 0.5}', "[]", "{", '{"step": "last"}'])
+def test_a_line_in_the_middle_that_is_no_record_is_named(tmp_path: Path, line: str):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is no record of a step"):
+        read_metrics(tmp_path, up_to=9)
+
+
+@pytest.mark.parametrize(
+    ("load", "run", "family"),
+    [
+        (load_denoiser, "energy-mnist", "no diffusion model"),
+        (load_classifier, "energy-mnist", "family 'energy', not a classifier"),
+        (model_config, "classifier-mnist", "family 'classifier', not a denoiser or an energy"),
+    ],
+)
+def test_a_run_of_another_family_is_refused(load: Callable[[Path], object], run: str, family: str):
+    with pytest.raises(ValueError, match=rf"{run} holds .*{family}"):
+        load(ROOT / "weights" / run)
+
+
+def test_one_loader_reads_every_family():
+    """The general loader returns the network that the loader of one family returns."""
+    for name, load in (("classifier-mnist", load_classifier), ("diffusion-mnist", load_denoiser)):
+        network, same = load_model(ROOT / "weights" / name), load(ROOT / "weights" / name)
+        assert type(network) is type(same)
+        assert not network.training
+        for key, value in same.state_dict().items():
+            assert value.equal(network.state_dict()[key])

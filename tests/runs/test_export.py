@@ -76,3 +76,15 @@ def test_the_command_ends_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr == f"error: {tmp_path} is no run directory: it has no config.json\n"
+
+
+def test_the_command_without_its_two_arguments_shows_its_usage() -> None:
+    command = [sys.executable, "-m", "genserve.runs.export", "only-one"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "usage: python -m genserve.runs.export RUN OUTPUT\n")
+
+
+def test_a_classifier_is_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="family 'classifier', not a denoiser or an energy"):
+        export(ROOT / "weights/classifier-mnist", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
