@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -62,7 +64,9 @@ def test_an_energy_of_settings_that_are_missing_is_refused_in_one_sentence(tmp_p
             export(tmp_path / "run", tmp_path / "out")
 
 
-def test_a_full_disk_leaves_the_old_model_and_is_named(exported: Path, tmp_path: Path, full_disk) -> None:
+def test_a_full_disk_leaves_the_old_model_and_is_named(
+    exported: Path, tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
     shutil.copytree(exported, tmp_path / "out")
     before = (tmp_path / "out/model.pt").read_bytes()
     with full_disk(10_000), pytest.raises(OSError, match=r"File too large: .*out/model\.pt"):
