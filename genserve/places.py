@@ -1,4 +1,4 @@
-"""Find the weights and data that the project ships.
+"""Find what the project ships: weights, data, handlers, training programs.
 
 A relative path is read below the working directory; if nothing exists at that place, below the project that
 this code belongs to. Programs write (runs, out, downloads) below the working directory only.
@@ -7,7 +7,10 @@ this code belongs to. Programs write (runs, out, downloads) below the working di
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[1]
+PACKAGES = Path(__file__).resolve().parents[1]  # the folder that genserve is imported from
+_SHIPPED = Path(__file__).resolve().parent / "shipped"  # what a wheel puts there (pyproject.toml)
+IN_CHECKOUT = not _SHIPPED.is_dir()
+PROJECT = PACKAGES if IN_CHECKOUT else _SHIPPED
 
 
 def places(path: Path | str) -> list[Path]:
@@ -31,3 +34,11 @@ def locate(settings: Any, *names: str) -> None:
         value = getattr(settings, name)
         if value is not None:
             object.__setattr__(settings, name, located(value))
+
+
+def kept(name: str) -> Path:
+    """Return a folder of the local server, of archives or logs, below the checkout or the working directory.
+
+    An installed genserve has no checkout, and its own folder is not for writing.
+    """
+    return PROJECT / name if IN_CHECKOUT else Path.cwd() / name

@@ -1,6 +1,7 @@
 """Fixtures of all tests: exact noise, a full disk, a real server; property tests repeat their examples."""
 
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,6 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     classic = ["--run", str(ROOT / "weights/energy-mnist-pcd"), "--name", "energy-pcd"]
     for more in ([], batched, classic):
         subprocess.run([*build, *more], check=True)
+    shutil.copy(ROOT / "model_store/README.md", folder / "store")  # no archive
     with Server(free_ports(5), folder / "home", folder / "store").running() as server:
         yield server
 

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from program import imported
 from real_server import ROOT
 
+from genserve.commands import detect, evaluate, figures, tune
 from genserve.places import PROJECT, located, places
 
 
@@ -34,19 +35,19 @@ def test_below_the_project_there_is_one_place(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("program", "flags", "run"),
     [
-        ("scripts/evaluate.py", [], "diffusion-mnist"),
-        ("scripts/tune_steps", [], "diffusion-mnist"),
-        ("scripts/detect.py", [], "energy-mnist"),
-        ("scripts/figures.py", ["all"], "diffusion-mnist"),
-        ("scripts/evaluate.py", ["--run", "weights/energy-mnist"], "energy-mnist"),
-        ("scripts/tune_steps", ["--classifier", "weights/classifier-mnist"], "diffusion-mnist"),
+        (evaluate, [], "diffusion-mnist"),
+        (tune, [], "diffusion-mnist"),
+        (detect, [], "energy-mnist"),
+        (figures, ["all"], "diffusion-mnist"),
+        (evaluate, ["--run", "weights/energy-mnist"], "energy-mnist"),
+        (tune, ["--classifier", "weights/classifier-mnist"], "diffusion-mnist"),
     ],
 )
 def test_programs_find_shipped_runs_from_another_directory(
-    program: str, flags: list[str], run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: ModuleType, flags: list[str], run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    config = imported(program).command_line(flags)
+    config = program.command_line(flags)
     assert config.run == ROOT / "weights" / run
     if "--classifier" in flags:
         assert config.classifier == ROOT / "weights/classifier-mnist"

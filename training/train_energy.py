@@ -12,12 +12,13 @@ Run it again after a kill and it goes on from the last checkpoint, to the weight
 docs/training.md says what may change then; --start-from begins a new run with the weights of another.
 """
 
+import math
 import sys
 from dataclasses import asdict, dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from genserve.cli import configure
 from genserve.data.pictures import ImageSet, load_images, mean_and_std
@@ -25,20 +26,32 @@ from genserve.files import digest
 from genserve.learning.checkpoint import Checkpoint
 from genserve.learning.config import DenoiserConfig, check_levels
 from genserve.learning.feed import Feed
-from genserve.learning.learner import Learner, launch, taught_by
-from genserve.learning.optim import generator, precision_of, seed_dropout
-from genserve.learning.previews import chain_grid, diagnostics, sample_grid, write_energies
-from genserve.learning.ranks import Ranks
+from genserve.learning.identity import require_same
+from genserve.learning.optim import (
+    averaged,
+    diverged,
+    generator,
+    learning_rate,
+    placed,
+    precision_of,
+    seed_dropout,
+    set_learning_rate,
+    update_ema,
+)
+from genserve.learning.previews import ancestral, chained, diagnostics, sample_grid, write_energies
+from genserve.learning.ranks import Ranks, launch
+from genserve.learning.recorder import Recorder
 from genserve.models.config import ModelConfig
 from genserve.models.contrastive import ChainConfig, ReplayBuffer, contrastive_loss, walk
 from genserve.models.denoiser import denoising_loss
-from genserve.models.energy import EnergyDenoiser
+from genserve.models.energy import EnergyDenoiser, ResidualEnergy
 from genserve.models.unet import UNetConfig
 from genserve.places import located
+from genserve.runs.directory import load_denoiser
 from genserve.sampling.samplers import Model, level
 from genserve.sampling.wrappers import guided_model
 
-NO_STEP = 2**62  # whose random numbers no step draws
+NO_STEP = 2**62  # no step of a run has this number, so its random numbers are free for the replay buffer
 READ_SIGMA = 0.5  # the noise level at which an energy that knows noise levels is read
 
 
@@ -53,12 +66,12 @@ class TrainConfig(DenoiserConfig):
         sigma_min, sigma_max: the noise levels between which the model will be sampled.
         teacher: run directory of a diffusion model of the same net: start from its weights and match its
             answers instead of clean images.
-        teacher_guidance: weight of the class in the teacher's answers: an energy so taught draws like a
-            guided model without the second evaluation, and is that of the sharpened distribution.
+        teacher_guidance: weight of the class in the teacher's answers. Above 1 the energy is that of the
+            sharpened distribution, and draws like a guided model without the second evaluation.
         channels: of the convolutions of contrastive.
         langevin: the chains of contrastive.
         alpha: weight of the squared energies of contrastive.
-        data_noise: std of the noise on the data of contrastive, so that no picture is a needle.
+        data_noise: std of the noise on the data of contrastive, so that no picture becomes a needle.
         energy_limit: a mean energy beyond this, either way, ends a contrastive run as diverged.
     """
 
@@ -121,121 +134,156 @@ def model_config(config: TrainConfig, dataset: ImageSet) -> ModelConfig:
     )
 
 
+# ---- recipes: the energy, and its loss in each step --------------------------------------------------------
+
+
+class ScoreMatching:
+    """Teach the denoiser inside the energy; the gradient goes through the gradient."""
+
+    def __init__(self, config: TrainConfig, model: ModelConfig, ranks: Ranks, feed: Feed) -> None:
+        self.config, self.model, self.ranks, self.feed = config, model, ranks, feed
+        self.no_class, self.sigma, self.setting = len(model.classes), READ_SIGMA, ancestral(model)
+        self.autocast = precision_of(config.precision, ranks.device)
+        energy = model.build()
+        assert isinstance(energy, ResidualEnergy)
+        self.target: Model | None = None
+        if config.teacher:
+            require_same(
+                "teacher", located(config.teacher), model, ("shape", "classes", "mean", "std", "net")
+            )
+            teacher = load_denoiser(located(config.teacher))
+            energy.residual.load_state_dict(teacher.state_dict())
+            self.target = placed(teacher, ranks.device)
+            if config.teacher_guidance != 1:
+                self.target = guided_model(self.target, config.teacher_guidance, self.no_class)
+        self.energy: nn.Module = placed(energy, ranks.device)
+        self.parallel = ranks.wrap(EnergyDenoiser(self.energy))
+        self.more: dict[str, Tensor] = {}  # what a resumed run needs besides weights and optimiser
+
+    def loss(self, step: int) -> Tensor:
+        """Return the loss of a step, a scalar."""
+        self.batch, self.rng = self.feed.noised(step, self.config, self.no_class)
+        x_0, sigma, y, eps = map(self.ranks.mine, self.batch)
+        seed_dropout(self.config.seed, step, self.ranks.rank)
+        with self.autocast():
+            return denoising_loss(self.parallel, x_0, sigma, y, eps, self.model.std, self.target).mean()
+
+    def diagnostics(self, ema: nn.Module) -> dict[str, float]:
+        """Return where the step's data, and the same data denoised, lie in the averaged energy."""
+        x_0 = self.batch.x_0
+        noisy = x_0 + self.sigma * torch.randn(x_0.shape, generator=self.rng, device=x_0.device)
+        no_classes = torch.full_like(self.batch.y, self.no_class)
+        with torch.no_grad():
+            denoised = EnergyDenoiser(ema)(noisy, level(self.sigma, noisy), no_classes)
+        return diagnostics(ema, self.sigma, self.no_class, x_0, denoised, self.rng)
+
+
+class Contrastive:
+    """Lower the energy of data, raise that of where Langevin chains go."""
+
+    def __init__(self, config: TrainConfig, model: ModelConfig, ranks: Ranks, feed: Feed) -> None:
+        self.config, self.ranks, self.feed = config, ranks, feed
+        self.sigma, self.setting = 1.0, chained(config.langevin)
+        self.autocast = precision_of(config.precision, ranks.device)
+        self.energy: nn.Module = placed(model.build(), ranks.device)
+        self.parallel = ranks.wrap(self.energy)
+        n_chains = config.langevin.buffer or config.batch_size
+        self.buffer = ReplayBuffer(n_chains, model.shape, generator(config.seed, NO_STEP, ranks.device))
+        self.more = {"buffer": self.buffer.x}  # what a resumed run needs besides weights and optimiser
+
+    def loss(self, step: int) -> Tensor:
+        """Return the loss of a step, a scalar; the chains in the buffer move on.
+
+        Raises:
+            FloatingPointError: a mean energy is beyond its limit.
+        """
+        config, ranks = self.config, self.ranks
+        x_0, _, self.rng = self.feed.images(step)
+        self.x_0 = x_0 + config.data_noise * torch.randn(x_0.shape, generator=self.rng, device=x_0.device)
+        fresh = config.langevin.fresh if config.langevin.buffer else 1.0
+        chosen, starts = self.buffer.take(len(x_0), fresh, self.rng)
+        negatives = self.walked(ranks.mine(starts))
+        self.negatives = ranks.gather(negatives)
+        self.buffer.put(chosen, self.negatives)
+        data = ranks.mine(self.x_0)
+        with self.autocast():
+            loss, e_data, e_negative = contrastive_loss(self.parallel, data, negatives, config.alpha)
+        energies = {"data": e_data, "negatives": e_negative}
+        means = {name: ranks.mean(energy.detach().mean()) for name, energy in energies.items()}
+        if beyond := [f"{k} {v:.3g}" for k, v in means.items() if not abs(v) <= config.energy_limit]:
+            reason = f"mean energy of {' and of '.join(beyond)}, beyond the limit of {config.energy_limit:g}"
+            raise diverged(config, step, self.feed.total, reason)
+        return loss
+
+    def walked(self, starts: Tensor) -> Tensor:
+        """Return the ends of this rank's chains, (B / size, C, H, W)."""
+        chains, rng, ranks = self.config.langevin, self.rng, self.ranks
+
+        def noise(x: Tensor) -> Tensor:
+            """Return this rank's part of the global batch's noise."""
+            shape = (len(x) * ranks.size, *x.shape[1:])
+            return ranks.mine(torch.randn(shape, generator=rng, device=x.device))
+
+        self.energy.requires_grad_(False)
+        with self.autocast():
+            ends = walk(self.energy, starts, chains, chains.steps, noise)
+        self.energy.requires_grad_(True)
+        return ends
+
+    def diagnostics(self, ema: nn.Module) -> dict[str, float]:
+        """Return where the step's data and negatives lie in the energy itself, not in its average."""
+        return diagnostics(self.energy, self.sigma, 0, self.x_0, self.negatives, self.rng)
+
+
+RECIPES: dict[str, type[ScoreMatching] | type[Contrastive]] = {
+    "score_matching": ScoreMatching,
+    "contrastive": Contrastive,
+}
+
+
+# ---- the loop ----------------------------------------------------------------------------------------------
+
+
 def main(config: TrainConfig) -> None:
     """Train, from the start or from the last checkpoint."""
     launch(fit, config)
 
 
 def fit(config: TrainConfig, ranks: Ranks) -> None:
+    """Train as one of these ranks; raises FloatingPointError if the run diverges."""
     dataset = load_images(config.data, "train")
     feed = Feed(dataset, config, ranks)
     model = model_config(config, dataset)
     torch.manual_seed(config.seed)  # of the initial weights
-    energy = model.build()
-    teacher, inputs = None, {}
-    if config.teacher:
-        teacher = taught_by(located(config.teacher), model)
-        inputs["teacher"] = digest(located(config.teacher) / "weights.safetensors")
-        energy.residual.load_state_dict(teacher.state_dict())
+    recipe = RECIPES[config.recipe](config, model, ranks, feed)
+    energy, ema = recipe.energy, averaged(recipe.energy)
+    optimizer = torch.optim.AdamW(energy.parameters(), betas=config.betas, weight_decay=config.weight_decay)
+    inputs = {"teacher": digest(located(config.teacher) / "weights.safetensors")} if config.teacher else {}
     checkpoint = Checkpoint(config, model, {"data": dataset}, inputs, first=ranks.first)
-    learner = Learner(energy, config, checkpoint, ranks, feed.total)
-    learner.introduce(dataset)
-    RECIPES[config.recipe](config, model, learner, ranks, feed, teacher)
-    learner.bar.close()
+    recorder = Recorder(config, checkpoint, feed, energy, ema, optimizer)
+    recorder.include(recipe.more)
+
+    for step in range(recorder.start, feed.total):
+        lr = learning_rate(step, feed.total, config.warmup, config.lr)
+        set_learning_rate(optimizer, lr)
+        loss = recipe.loss(step)
+
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        grad_norm = clip_grad_norm_(energy.parameters(), config.grad_clip).item()
+        mean_loss = ranks.mean(loss.detach())
+        if not math.isfinite(mean_loss + grad_norm):
+            raise diverged(config, step, feed.total, f"loss {mean_loss} and gradient norm {grad_norm}")
+        optimizer.step()
+        update_ema(ema, energy, config.ema_decay, step)
+
+        values = {"loss": mean_loss, "lr": lr, "grad_norm": grad_norm}
+        if recorder.due(step):
+            values |= recipe.diagnostics(ema)
+        recorder.record(step, values, lambda: sample_grid(ema, model, recipe.setting))
+    recorder.close()
     if ranks.first:
-        sigma = READ_SIGMA if config.recipe == "score_matching" else 1.0
-        write_energies(checkpoint.directory, learner.ema, sigma, len(model.classes), dataset)
-
-
-# ---- recipes -----------------------------------------------------------------------------------------------
-
-
-def score_matching(
-    config: TrainConfig,
-    model: ModelConfig,
-    learner: Learner,
-    ranks: Ranks,
-    feed: Feed,
-    teacher: nn.Module | None,
-) -> None:
-    """Teach the denoiser that is in the energy; the gradient goes through the gradient."""
-    parallel = ranks.wrap(EnergyDenoiser(learner.model))
-    autocast = precision_of(config.precision, ranks.device)
-    no_class = len(model.classes)
-    teacher = teacher.to(ranks.device, memory_format=torch.channels_last) if teacher else None
-    wanted: Model | None = teacher
-    if teacher and config.teacher_guidance != 1:
-        wanted = guided_model(teacher, config.teacher_guidance, no_class)
-    for step in range(learner.start, learner.total):
-        whole, rng = feed.noised(step, config, no_class)
-        seed_dropout(config.seed, step, ranks.rank)
-        with autocast():
-            loss = denoising_loss(parallel, *map(ranks.mine, whole), model.std, wanted).mean()
-        values = learner.step(step, loss)
-
-        if learner.looks(step):
-            x_0 = whole.x_0
-            noisy = x_0 + READ_SIGMA * torch.randn(x_0.shape, generator=rng, device=x_0.device)
-            nobody = torch.full_like(whole.y, no_class)
-            with torch.no_grad():
-                denoised = EnergyDenoiser(learner.ema)(noisy, level(READ_SIGMA, noisy), nobody)
-            values |= diagnostics(learner.ema, READ_SIGMA, no_class, x_0, denoised, rng)
-        picture = partial(sample_grid, EnergyDenoiser(learner.ema), model, ranks.device)
-        learner.record(step, values, picture)
-
-
-def contrastive(
-    config: TrainConfig,
-    model: ModelConfig,
-    learner: Learner,
-    ranks: Ranks,
-    feed: Feed,
-    teacher: nn.Module | None,
-) -> None:
-    """Lower the energy of data, raise that of where Langevin chains go."""
-    chains = config.langevin
-    parallel = ranks.wrap(learner.model)
-    autocast = precision_of(config.precision, ranks.device)
-    buffer = ReplayBuffer(
-        chains.buffer or config.batch_size, model.shape, generator(config.seed, NO_STEP, ranks.device)
-    )
-    if learner.state:
-        buffer.x.copy_(learner.state["buffer"])
-    for step in range(learner.start, learner.total):
-        x_0, _, rng = feed.images(step)
-        x_0 = x_0 + config.data_noise * torch.randn(x_0.shape, generator=rng, device=x_0.device)
-        fresh = chains.fresh if chains.buffer else 1.0
-        chosen, start = buffer.take(len(x_0), fresh, rng)
-
-        def noise(x: Tensor, rng: torch.Generator = rng) -> Tensor:
-            """This rank's part of the whole batch's noise."""
-            whole = (len(x) * ranks.size, *x.shape[1:])
-            return ranks.mine(torch.randn(whole, generator=rng, device=x.device))
-
-        learner.model.requires_grad_(False)
-        with autocast():
-            negatives = walk(learner.model, ranks.mine(start), chains, chains.steps, noise)
-        learner.model.requires_grad_(True)
-        buffer.put(chosen, ranks.all(negatives))
-        with autocast():
-            loss, e_data, e_negative = contrastive_loss(parallel, ranks.mine(x_0), negatives, config.alpha)
-        means = {
-            "data": ranks.mean(e_data.detach().mean()),
-            "negatives": ranks.mean(e_negative.detach().mean()),
-        }
-        if beyond := [f"{k} {v:.3g}" for k, v in means.items() if not abs(v) <= config.energy_limit]:
-            raise learner.diverged(
-                step, f"mean energy of {' and of '.join(beyond)}, beyond the limit of {config.energy_limit:g}"
-            )
-        values = learner.step(step, loss)
-
-        if learner.looks(step):
-            values |= diagnostics(learner.model, 1.0, 0, x_0, ranks.all(negatives), rng)
-        picture = partial(chain_grid, learner.ema, model, chains, ranks.device)
-        learner.record(step, values, picture, buffer=buffer.x)
-
-
-RECIPES = {"score_matching": score_matching, "contrastive": contrastive}
+        write_energies(checkpoint.directory, ema, recipe.sigma, len(model.classes), dataset)
 
 
 if __name__ == "__main__":

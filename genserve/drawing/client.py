@@ -1,10 +1,11 @@
 """A client of a genserve server that asks for much: several requests at a time, none lost, in order.
 
 A seed makes a request's answer the same whenever it is asked, so asking again is always safe: a full queue, a
-server that starts anew and a connection that breaks are waited out. Needs httpx, which a server does without.
+server that restarts and a connection that breaks are waited out. Needs requests, which a server does without.
 """
 
 import json
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)  # between the tries: two minutes in all
+CONNECT_S = 10
 ANSWER_S = 620  # a little longer than a server's own deadline, which says more
 
 
@@ -34,34 +36,58 @@ def answers(address: str, requests: Iterable[dict[str, Any]], in_flight: int = 8
         ValueError: the server refuses a request, which is named by field, message and what is allowed; or it
             cannot be reached, or is at fault whenever it is asked.
     """
-    import httpx
+    import requests as http
 
-    found, over = threading.Event(), threading.Event()
+    reached, over = threading.Event(), threading.Event()
+    sessions = _Sessions(http.Session)
 
     def answer(fields: dict[str, Any]) -> dict[str, Any]:
         for wait in (*WAITS_S, None):
             try:
-                said = client.post(address, json=fields)
-            except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
-                if wait is None or not found.is_set():
+                post = sessions.of_this_thread().post
+                reply = post(address, json=fields, timeout=(CONNECT_S, ANSWER_S), allow_redirects=False)
+            except http.Timeout as error:
+                raise ValueError(f"{address} does not answer ({error})") from error
+            except (http.ConnectionError, http.exceptions.ChunkedEncodingError) as error:
+                if wait is None or not reached.is_set():
                     raise ValueError(f"{address} does not answer ({error})") from error
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except http.RequestException as error:  # the address is none
                 raise ValueError(f"{address} does not answer ({error})") from error
             else:
-                found.set()
-                if wait is None or not worth_a_retry(said.status_code, said.content):
-                    return checked(said.status_code, said.content)
+                reached.set()
+                if wait is None or not worth_a_retry(reply.status_code, reply.content):
+                    return checked(reply.status_code, reply.content)
             if over.wait(wait):
                 break
         raise ValueError("given up: another request failed")
 
-    limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
-    transport = httpx.HTTPTransport(limits=limits)  # named, so that no proxy of the environment comes between
-    with httpx.Client(timeout=httpx.Timeout(ANSWER_S, connect=10), transport=transport) as client:
-        try:
-            yield from mapped(answer, requests, in_flight, over.set)
-        finally:
-            over.set()
+    try:
+        yield from mapped(answer, requests, in_flight, over.set)
+    finally:
+        over.set()
+        sessions.close()
+
+
+class _Sessions:
+    """A session for each thread: one is not made for several. No proxy of the environment comes between."""
+
+    def __init__(self, kind: Callable[[], Any]) -> None:
+        self._kind, self._local = kind, threading.local()
+        self._all: list[Any] = []
+
+    def of_this_thread(self) -> Any:
+        """Return the session of the calling thread."""
+        if not hasattr(self._local, "session"):
+            session = self._local.session = self._kind()
+            session.trust_env = False
+            session.verify = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or True
+            self._all.append(session)
+        return self._local.session
+
+    def close(self) -> None:
+        """Close the connections of every session."""
+        for session in self._all:
+            session.close()
 
 
 def mapped(
@@ -95,7 +121,7 @@ def mapped(
 
 
 def worth_a_retry(status: int, body: bytes) -> bool:
-    """Whether an answer is the fault of a server that may soon be well again.
+    """Return whether an answer is the fault of a server that may soon be well again.
 
     A full queue or no worker (503), a worker that died (500), a proxy without a server (502, 504). What the
     handler itself reports, which has a `field`, would only come again.

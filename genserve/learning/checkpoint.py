@@ -1,4 +1,4 @@
-"""Keep a training run on disk: a directory for one program, and checkpoints to go on from."""
+"""Keep a training run on disk: a directory held by one program, and checkpoints to resume from."""
 
 import fcntl
 import json
@@ -31,7 +31,7 @@ from genserve.runs.directory import (
 
 @contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Keep a run directory to this program; the system frees it when the process ends, however it ends.
+    """Hold a run directory for this program; the system frees it when the process ends, however it ends.
 
     The directory itself is locked, so nothing is written for it. It is made if missing, and removed again if
     nothing was put into it.
@@ -69,8 +69,8 @@ class Checkpoint:
     Args:
         config: of the program, with `output`, `name`, `start_from` and `tensorboard`.
         model: the configuration of the network.
-        sets: what is learnt from as "data", and "held_out" where something is measured on it.
-        inputs: digests of other files that the run depends on, by the setting that names their place.
+        sets: the training images as "data", and "held_out" if something is measured on others.
+        inputs: digests of other files that the run depends on, by the setting that names their path.
         first: whether this is the rank that writes.
     """
 
@@ -93,7 +93,7 @@ class Checkpoint:
     def resume(
         self, network: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, total: int
     ) -> dict[str, Any]:
-        """Put networks and optimiser where the last checkpoint left them, or a new run where it starts.
+        """Load the last checkpoint into networks and optimiser, or the weights that a new run starts from.
 
         Nothing is written before everything fits together.
 
@@ -102,7 +102,7 @@ class Checkpoint:
             total: steps of the whole run.
 
         Returns:
-            `step` and what else was saved beside networks and optimiser; empty for a new run.
+            `step` and whatever was saved besides networks and optimiser; empty for a new run.
 
         Raises:
             ValueError: the directory holds another run, or weights without a state; start_from is of another
@@ -167,7 +167,7 @@ class Checkpoint:
             self._config["inputs"]["start_from"] = before["inputs"]["start_from"]
 
     def _begin(self, state: Mapping[str, Any]) -> None:
-        """Bring the files to where the state is."""
+        """Bring the files back to the step of the state."""
         self.directory.mkdir(parents=True, exist_ok=True)
         records = read_metrics(self.directory, up_to=state.get("step", -1))
         for torn in self.directory.glob(".*.part"):  # what a kill in the middle of a write left
@@ -211,12 +211,12 @@ class Checkpoint:
         kept: dict[str, Tensor] | None = None,
         **more: Tensor,
     ) -> None:
-        """Write state and weights as of `step` steps done, and whatever else a resumed run needs.
+        """Write state and weights after this many steps, and whatever else a resumed run needs.
 
         The state comes first: a run that has it can go on, and writes the weights that belong to it.
 
         Args:
-            kept: the weights that the run is to leave, where they are not those of the EMA.
+            kept: the weights that the run leaves, if they are not those of the EMA.
 
         Raises:
             OSError: the disk is full, and so on, with the name of the file.

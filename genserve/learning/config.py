@@ -1,4 +1,4 @@
-"""What a training run of a generator is told."""
+"""The settings of a training run, and what they may be."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ def check(config: Any) -> None:
     """Check the settings that every training program has.
 
     Raises:
-        ValueError: one is not what it must be.
+        ValueError: one is out of its range; the message names it and says what is allowed.
     """
     if not config.name.strip():
         raise ValueError("name must not be empty: the run is written to OUTPUT/NAME")
@@ -41,7 +41,7 @@ def check_levels(sigma_min: float, sigma_max: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
-    """What every training run of a generator is told; saved in config.json beside the weights.
+    """The settings of every training run of a generator; saved in config.json beside the weights.
 
     Args:
         name: the run is written to OUTPUT/NAME.
@@ -51,18 +51,18 @@ class GeneratorConfig:
         augment: augmentation.
         epochs: passes over the data.
         max_batches_per_epoch: cut each pass short.
-        batch_size: images a step, summed over ranks.
+        batch_size: images per step, summed over ranks.
         lr: peak learning rate of AdamW.
         warmup: steps of linear rise; a cosine to 0 follows.
         betas, weight_decay: of AdamW.
-        grad_clip: largest norm of the gradient.
-        ema_decay: of the weights that are kept, a step.
+        grad_clip: largest norm of the gradient; a longer one is shortened to it.
+        ema_decay: per step, of the averaged weights, which are kept.
         precision: auto (bf16 where the hardware has it), bf16 or fp32.
         seed: of everything random.
         sample_every, checkpoint_every: steps between sample grids and between checkpoints.
         tensorboard: also write TensorBoard files.
         device: auto, cpu or cuda.
-        threads: CPU threads a process; 0 is torch's own choice.
+        threads: CPU threads per process; 0 is torch's own choice.
     """
 
     name: str
@@ -94,7 +94,7 @@ class GeneratorConfig:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
 
     def batches(self, n_images: int, ranks: Ranks) -> int:
-        """Return how many batches an epoch has.
+        """Return the number of batches per epoch.
 
         Raises:
             ValueError: there are too few images, or the ranks cannot share a batch.
@@ -109,11 +109,11 @@ class GeneratorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserConfig(GeneratorConfig):
-    """What a run that learns at many noise levels is told besides.
+    """The settings of a run that learns at many noise levels.
 
     Args:
         label_dropout: share of images shown without their class, for guidance and unconditional samples.
-        p_mean, p_std: ln sigma ~ N(p_mean, p_std**2) are the noise levels of training.
+        p_mean, p_std: the noise levels of training are ln sigma ~ N(p_mean, p_std**2).
     """
 
     label_dropout: float = 0.1

@@ -1,4 +1,4 @@
-"""What each step of training learns from."""
+"""Draw what each step of training learns from: images, and the noise on them."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from genserve.models.denoiser import training_sigmas
 
 
 class Noised(NamedTuple):
-    """What a denoiser learns from in a step."""
+    """The batch from which a denoiser learns in a step."""
 
     x_0: Tensor  # (B, C, H, W), data in [-1, 1]
     sigma: Tensor  # (B,)
@@ -24,7 +24,15 @@ class Noised(NamedTuple):
 
 
 class Feed:
-    """What each step learns from. Every rank draws the whole batch, so that their number changes nothing."""
+    """The batches of a run. Every rank draws the global batch, so that their number changes nothing.
+
+    Args:
+        dataset: the training images.
+        config: of the program.
+
+    Raises:
+        ValueError: the images hold nothing to learn, are too few, or cannot be shared by the ranks.
+    """
 
     def __init__(self, dataset: ImageSet, config: GeneratorConfig, ranks: Ranks) -> None:
         if dataset.x.min() == dataset.x.max():
@@ -35,7 +43,7 @@ class Feed:
         self.total = config.epochs * self.per_epoch  # steps
 
     def images(self, step: int) -> tuple[Tensor, Tensor, torch.Generator]:
-        """Return the whole batch's x_0 and y, and what the rest is drawn from."""
+        """Return x_0 (B, C, H, W) and y (B,) of the global batch, and the generator for the rest."""
         config, device = self.config, self.ranks.device
         rng = generator(config.seed, step, device)
         picked = batch_indices(len(self.x), config.batch_size, self.per_epoch, config.seed, step)
@@ -43,7 +51,11 @@ class Feed:
         return augmented(normalise(self.x[picked]), config.augment, rng), self.y[picked], rng
 
     def noised(self, step: int, config: DenoiserConfig, no_class: int) -> tuple[Noised, torch.Generator]:
-        """Return the whole batch at its noise levels; no_class is the number of classes, 0 for none."""
+        """Return the global batch at its noise levels, and the generator for whatever else is random.
+
+        Args:
+            no_class: the y that hides a class, which is the number of classes; 0 for a model without them.
+        """
         x_0, y, rng = self.images(step)
         eps = torch.randn(x_0.shape, generator=rng, device=x_0.device)
         u = torch.rand(len(x_0), generator=rng, device=x_0.device)

@@ -1,4 +1,4 @@
-"""Describe what a training run is, by model, settings, data and inputs, and compare two descriptions."""
+"""Describe a training run by its model, settings, data and inputs, and compare two descriptions."""
 
 import hashlib
 import json
@@ -64,8 +64,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], usual: Mapping[st
 
     Args:
         before: config.json of the run. What an older version did not record is not compared.
-        now: config.json of what is asked for.
-        usual: defaults of the settings, with dotted keys: what runs had before a setting existed.
+        now: config.json of the run that is to start.
+        usual: defaults of the settings, with dotted keys: these hold for runs from before a setting existed.
     """
     inputs = before["inputs"].keys() | now["inputs"].keys() if "inputs" in before else set()
     result: dict[str, str] = {}
@@ -90,6 +90,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], usual: Mapping[st
 def _other_data(
     was: Mapping[str, Any], now: Mapping[str, Any], title: str, known: Mapping[str, str]
 ) -> dict[str, str]:
+    """Return the differences between two descriptions of data; of classes, only if not known already."""
     result = {}
     if was["images"] != now["images"]:
         result[f"{title} images"] = f"{title} had {was['images']} images, have {now['images']}"
@@ -116,17 +117,17 @@ def require_same(role: str, directory: Path, model: Any, names: tuple[str, ...])
     """Refuse a run whose model differs from this one's in one of these parts of config.json.
 
     Args:
-        role: what the other run is used as; it begins the error.
+        role: what the other run is used for; the error begins with it.
         model: the configuration of this run's model.
 
     Raises:
         ValueError: a part differs.
-        FileNotFoundError, OSError: as `run.read_config`.
+        FileNotFoundError, OSError: as `runs.directory.read_config`.
     """
     other, own = read_config(directory)["model"], as_stored(asdict(model))
     for name in names:
-        theirs, ours = other.get(name) or None, own.get(name) or None
-        if isinstance(theirs, dict) and isinstance(ours, dict):  # older runs lack what has a default
-            theirs, ours = ({k: v for k, v in net.items() if k in other[name]} for net in (theirs, ours))
-        if theirs != ours:
-            raise ValueError(f"{role} {directory} has {name} {theirs}, this run {ours}")
+        before, now = other.get(name) or None, own.get(name) or None
+        if isinstance(before, dict) and isinstance(now, dict):  # older runs lack settings that have a default
+            now = {key: value for key, value in now.items() if key in before}
+        if before != now:
+            raise ValueError(f"{role} {directory} has {name} {before}, this run {now}")

@@ -1,4 +1,4 @@
-"""What a training run shows of itself: pictures that it draws, and how its energies lie."""
+"""Show how a training run is doing: pictures that the model draws, and where its energies lie."""
 
 import math
 from functools import partial
@@ -9,40 +9,64 @@ from torch import Tensor, nn
 
 from genserve import images
 from genserve.data.pictures import ImageSet
+from genserve.drawing.local import draw
 from genserve.files import write_json
 from genserve.images import normalise
 from genserve.models.config import ModelConfig
-from genserve.models.contrastive import ChainConfig, walk
+from genserve.models.contrastive import ChainConfig
 from genserve.sampling.langevin import Energy, mala, slope
-from genserve.sampling.noise import Streams, uniform
-from genserve.sampling.samplers import Model, consistency, ddpm, level, sample
-from genserve.sampling.schedules import karras
+from genserve.sampling.samplers import level, sample
+from genserve.sampling.schedules import Tuned
+from genserve.sampling.settings import Setting
 
 
-@torch.no_grad()
-def sample_grid(
-    denoiser: Model, model: ModelConfig, device: torch.device, few: tuple[float, ...] = ()
-) -> bytes:
-    """Return a PNG of 8 images a class, a column each (64 without classes), the same noise every time.
+def ancestral(model: ModelConfig) -> Setting:
+    """Return DDPM in 25 steps between the noise levels of a model."""
+    return Setting(sampler="ddpm", steps=25, sigma_min=model.sigma_min, sigma_max=model.sigma_max)
+
+
+def consistent(model: ModelConfig, sigmas: tuple[float, ...]) -> Setting:
+    """Return the setting of a distilled model at given noise levels, which fall and end above 0."""
+    tuned = Tuned(sampler="consistency", sigmas=sigmas)
+    return Setting(
+        sampler=tuned.sampler,
+        steps=tuned.steps,
+        schedule="tuned",
+        sigma_min=model.sigma_min,
+        sigma_max=model.sigma_max,
+        tuned=(tuned,),
+    )
+
+
+def chained(chains: ChainConfig) -> Setting:
+    """Return the setting of an energy without noise levels: Langevin chains as in training, from noise."""
+    return Setting(
+        sampler="langevin",
+        steps=chains.final_steps,
+        sigma_min=1.0,
+        sigma_max=1.0,
+        step_size=chains.step_size,
+        noise=chains.noise_std,
+        gradient_max=chains.gradient_max,
+    )
+
+
+def sample_grid(network: nn.Module, model: ModelConfig, setting: Setting) -> bytes:
+    """Return a PNG of 8 images per class, a column each (64 without classes), the same noise every time.
+
+    Of more than 10 classes the first 10 are shown.
 
     Args:
-        few: noise levels of a consistency model, falling; DDPM in 25 steps where there are none.
+        network: a denoiser or an energy, as `model` says.
+
+    Raises:
+        ValueError: an image holds NaN or infinity.
     """
     n_classes = len(model.classes)
     columns = min(n_classes, 10) or 8
-    y = torch.arange(8 * columns, device=device) % columns * (n_classes > 0)
-    noise = Streams(0, range(len(y)))
-    sigmas = torch.tensor([*few, 0.0]) if few else karras(25, model.sigma_min, model.sigma_max)
-    x_t = sigmas[0].item() * noise(torch.empty(len(y), *model.shape, device=device))
-    sampler = (consistency if few else ddpm)(x_t, sigmas, y, noise=noise)
-    return _sheet(sample(sampler, denoiser), columns)
-
-
-def chain_grid(energy: Energy, model: ModelConfig, chains: ChainConfig, device: torch.device) -> bytes:
-    """Return a PNG of where 64 chains from uniform noise end, the same noise every time."""
-    noise = Streams(0, range(64))
-    start = uniform(noise, torch.empty(64, *model.shape, device=device))
-    return _sheet(walk(energy, start, chains, chains.final_steps, noise), 8)
+    y = torch.arange(8 * columns) % columns * (n_classes > 0)
+    pixels = draw(network, model, setting, y, batch_size=len(y)).permute(0, 2, 3, 1).numpy()
+    return images.png(images.enlarge(images.grid(pixels, columns), max(1, 64 // pixels.shape[1])))
 
 
 @torch.no_grad()
@@ -52,21 +76,24 @@ def diagnostics(
     """Return mean energies and gradients of data, negatives and noise, their gap, and chain acceptance.
 
     The gap is between negatives and data. The acceptance is the share of steps from the negatives that a
-    Metropolis test takes, of the length that suits a chain of so many dimensions.
+    Metropolis test takes, of the length that suits a chain of this many dimensions.
 
     Args:
-        y: the class that all are asked for.
+        sigma: the noise level at which the energy is read.
+        y: the class of all images.
+        x_data, x_negative: (B, C, H, W) in [-1, 1].
+        rng: of the noise.
 
     Source: Roberts & Rosenthal 1998, "Optimal scaling of discrete approximations to Langevin diffusions".
     """
     classes = torch.full((len(x_data),), y, device=x_data.device)
     x_noise = torch.empty_like(x_data).uniform_(-1, 1, generator=rng)
-    found = {}
+    result = {}
     for name, x in (("data", x_data), ("negatives", x_negative), ("noise", x_noise)):
-        seen = slope(energy, x, level(sigma, x), classes)
-        found[f"energy_{name}"] = seen.energy.mean().item()
-        found[f"gradient_{name}"] = seen.gradient.flatten(1).norm(dim=1).mean().item()
-    found["gap"] = found["energy_negatives"] - found["energy_data"]
+        answer = slope(energy, x, level(sigma, x), classes)
+        result[f"energy_{name}"] = answer.energy.mean().item()
+        result[f"gradient_{name}"] = answer.gradient.flatten(1).norm(dim=1).mean().item()
+    result["gap"] = result["energy_negatives"] - result["energy_data"]
 
     def noise(x: Tensor) -> Tensor:
         return torch.randn(x.shape, generator=rng, device=x.device)
@@ -75,25 +102,24 @@ def diagnostics(
     size = sigma**2 * math.prod(x_data.shape[1:]) ** (-1 / 3)
     chain = mala(x_negative, sigma, classes, steps=4, step_size=size, noise=noise, accepted=taken.append)
     sample(chain, partial(slope, energy))
-    found["acceptance"] = torch.stack(taken).float().mean().item()
-    return {key: round(value, 5) for key, value in found.items()}
+    result["acceptance"] = torch.stack(taken).float().mean().item()
+    return {key: round(value, 5) for key, value in result.items()}
 
 
 @torch.no_grad()
 def write_energies(
     directory: Path, energy: nn.Module, sigma: float, no_class: int, dataset: ImageSet, n: int = 10_000
 ) -> None:
-    """Write energies.json: quantiles of the energies of the first n training images, to rank others by."""
+    """Write energies.json: quantiles of the energies of the first n training images, to rank others by.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     device = next(energy.parameters()).device
-    found = []
-    for part in dataset.x[:n].split(250):
-        x = normalise(part.to(device))
-        found.append(energy(x, level(sigma, x), torch.full((len(x),), no_class, device=device)).cpu())
-    quantiles = torch.quantile(torch.cat(found).double(), torch.linspace(0, 1, 1001, dtype=torch.float64))
-    read = {"sigma": sigma, "quantiles": [round(q, 4) for q in quantiles.tolist()]}
-    write_json(directory / "energies.json", read)
-
-
-def _sheet(x: Tensor, columns: int) -> bytes:
-    pixels = images.grid(images.to_pixels(x), columns)
-    return images.png(images.enlarge(pixels, max(1, 64 // x.shape[2])))
+    parts = []
+    for pixels in dataset.x[:n].split(250):
+        x = normalise(pixels.to(device))
+        parts.append(energy(x, level(sigma, x), torch.full((len(x),), no_class, device=device)).cpu())
+    quantiles = torch.quantile(torch.cat(parts).double(), torch.linspace(0, 1, 1001, dtype=torch.float64))
+    table = {"sigma": sigma, "quantiles": [round(q, 4) for q in quantiles.tolist()]}
+    write_json(directory / "energies.json", table)

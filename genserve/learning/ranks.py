@@ -1,21 +1,20 @@
-"""What every training program needs around its loop: command line, ranks, learning rate, EMA.
-
-The loop itself stays in training/train_*.py, in plain sight.
-"""
+"""One program on several processes: their group, and what each has of a batch."""
 
 import gc
-import logging
 import os
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-log = logging.getLogger(__name__)
+from genserve.learning.checkpoint import held
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=Any)  # with `name`, `output`, `device` and `threads`
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,15 @@ class Ranks:
 
     @property
     def first(self) -> bool:
+        """Whether this is the rank that writes files and shows progress."""
         return self.rank == 0
 
     def mine(self, batch: Tensor) -> Tensor:
-        """Return this rank's part of a global batch."""
+        """Return this rank's part of a global batch: (B, ...) -> (B / size, ...)."""
         return batch.chunk(self.size)[self.rank]
 
-    def all(self, part: Tensor) -> Tensor:
-        """Return the global batch of which every rank has its part."""
+    def gather(self, part: Tensor) -> Tensor:
+        """Return the global batch of which every rank has its part: (B / size, ...) -> (B, ...)."""
         if self.size == 1:
             return part
         parts = [torch.empty_like(part) for _ in range(self.size)]
@@ -43,7 +43,7 @@ class Ranks:
         return torch.cat(parts)
 
     def mean(self, value: Tensor) -> float:
-        """Return the mean over the ranks."""
+        """Return the mean over the ranks of a tensor with one value."""
         if self.size > 1:
             dist.all_reduce(value)
         return value.item() / self.size
@@ -60,21 +60,38 @@ def join_ranks(device: str) -> Ranks:
     """Join the group that torchrun describes, or stand alone. `device` is auto, cpu or cuda.
 
     Raises:
-        ValueError: cuda is asked for and there is no GPU.
+        ValueError: device is cuda on a machine without a GPU.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device must be auto or cpu where there is no GPU, got 'cuda'")
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    where = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
+    own = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
     if size > 1:
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-    return Ranks(int(os.environ.get("RANK", "0")), size, where)
+    return Ranks(int(os.environ.get("RANK", "0")), size, own)
 
 
 def leave_ranks() -> None:
-    """Leave the group, where no model or optimiser is alive: gloo's threads abort the process otherwise."""
+    """Leave the group, after models and optimisers are gone: gloo's threads abort the process otherwise."""
     if dist.is_initialized():
         gc.collect()
         dist.barrier()
         dist.destroy_process_group()
+
+
+def launch(fit: Callable[[Config, Ranks], None], config: Config) -> None:
+    """Call `fit` on every rank that torchrun started, while the first one holds the run directory.
+
+    A rank that fails ends at once: the others wait for it somewhere else, and torchrun ends them.
+
+    Raises:
+        ValueError: device is cuda on a machine without a GPU, or another program trains in the run directory.
+        OSError: the run directory cannot be made.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    ranks = join_ranks(config.device)
+    with held(Path(config.output) / config.name) if ranks.first else nullcontext():
+        fit(config, ranks)
+    leave_ranks()

@@ -18,8 +18,9 @@ from genserve.measure.reference import Reference
 from genserve.precision import PRECISIONS
 from genserve.progress import Progress
 from genserve.runs.defaults import spec_of
+from genserve.sampling.defaults import Defaults
 from genserve.sampling.engine import Evaluate
-from genserve.sampling.settings import Defaults, Setting
+from genserve.sampling.settings import Setting
 
 SAMPLERS = {
     "DDIM": "ddim:{0}",

@@ -21,7 +21,8 @@ from genserve.labels import NO_CLASS
 from genserve.progress import Progress
 from genserve.runs.contract import Spec, spec_in
 from genserve.runs.defaults import spec_of
-from genserve.sampling.settings import Defaults, Setting, fields_of
+from genserve.sampling.defaults import Defaults, fields_of
+from genserve.sampling.settings import Setting
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 import genserve
 from genserve.families import FAMILIES, SERVED, Family
 from genserve.files import parsing, read_json
+from genserve.sampling.defaults import Defaults
 from genserve.sampling.schedules import SCHEDULES, Tuned
-from genserve.sampling.settings import Defaults
 from genserve.sampling.solvers import SAMPLERS, SOLVERS, TAKE_ETA, WALKS
 
 FORMAT = 1  # of model.json

@@ -1,4 +1,4 @@
-"""The samplers by name: what a request may ask for, what it costs, and which models it suits.
+"""The samplers by name: what each is, what it costs, and which models take it.
 
 A new sampler is one generator, one row here and one oracle test: allowed values, help and docs follow.
 """
@@ -28,7 +28,7 @@ class Solver:
         evaluations: returns the network evaluations of n steps, without guidance.
         takes_eta: it has an argument eta, the share of fresh noise.
         draws_noise: it has an argument noise.
-        slopes: it is sent an energy's Slope, so only an energy has it.
+        slopes: it is sent an energy's Slope, so only an energy takes it.
     """
 
     generator: Callable[..., Sampler]

@@ -13,7 +13,7 @@ from typing import Any
 
 from genserve.serving.base64_text import decode
 from genserve.serving.fields import BadRequest, echo, integer
-from genserve.serving.uploads import FORMATS, encoded, is_picture
+from genserve.serving.uploads import FORMATS, is_picture
 
 EXAMPLE = 'a JSON object, such as {"num_samples": 4}'
 DATATYPES: dict[str, tuple[type, ...]] = (
@@ -26,8 +26,8 @@ DIMENSIONS_MAX = 4  # of an input, which is a scalar or a list in the end
 IGNORED = ("id", "parameters", "outputs")  # beside inputs: they name the request, or want another answer
 
 
-def opened(name: str, value: Any) -> dict[str, Any] | str:
-    """Return the fields in the value of `body` or `data`, or a picture's file as base64 text.
+def opened(name: str, value: Any) -> dict[str, Any] | bytes:
+    """Return the fields in the value of `body` or `data`, or a picture's file.
 
     Args:
         name: body or data; in `data` a picture may be base64 text already.
@@ -39,7 +39,7 @@ def opened(name: str, value: Any) -> dict[str, Any] | str:
     expected = f"{EXAMPLE}, or a picture file ({', '.join(FORMATS)})"
     if isinstance(value, (bytes, bytearray)):
         if is_picture(value):
-            return encoded(bytes(value))
+            return bytes(value)
         try:
             value = value.decode("utf-8-sig")
         except ValueError:
@@ -47,8 +47,8 @@ def opened(name: str, value: Any) -> dict[str, Any] | str:
     if isinstance(value, str):
         if name == "data" and not value.lstrip().startswith(("{", "[")):
             try:
-                if is_picture(decode(value)):
-                    return value
+                if is_picture(picture := decode(value)):
+                    return picture
             except ValueError as error:
                 raise BadRequest(name, f"neither JSON nor a picture: {error}", expected) from None
         try:
@@ -61,36 +61,46 @@ def opened(name: str, value: Any) -> dict[str, Any] | str:
     return value
 
 
-def joined(name: str, content: dict[str, Any] | str, beside: dict[str, Any]) -> dict[str, Any]:
+def joined(
+    name: str, content: dict[str, Any] | bytes, beside: dict[str, Any], picture: str | None
+) -> dict[str, Any]:
     """Return all fields of a request: those that `name` held and those beside it.
+
+    Args:
+        picture: the field that a picture is; None if the model takes none.
 
     Raises:
         BadRequest: they are in both places; only a picture may have fields beside it.
     """
-    if isinstance(content, str):
-        if beside.get("images") is not None:
-            raise BadRequest("images", f"a picture as the {name} and others beside it", "one or the other")
-        return beside | {"images": content}
+    if isinstance(content, bytes):
+        if picture is None:
+            raise BadRequest(name, "a picture, and this model takes none", EXAMPLE)
+        if beside.get(picture) is not None:
+            raise BadRequest(picture, f"a picture as the {name} and others beside it", "one or the other")
+        return beside | {picture: content}
     for other, value in beside.items():
         if value is not None:
             raise BadRequest(name, f"fields both in {name} and beside it ({echo(other)})", "one or the other")
     return content
 
 
-def unwrapped(fields: dict[str, Any]) -> dict[str, Any]:
+def unwrapped(fields: dict[str, Any], picture: str | None) -> dict[str, Any]:
     """Return the fields of a JSON object that may hold them in `data`, `instances` or `inputs`.
+
+    Args:
+        picture: as in `joined`.
 
     Raises:
         BadRequest: what is in there is not what it must be.
     """
     fields = {name: value for name, value in fields.items() if value is not None or name not in ENVELOPES}
     if (value := fields.get("data")) is not None:
-        fields = joined("data", opened("data", value), _without(fields, "data"))
+        fields = joined("data", opened("data", value), _without(fields, "data"), picture)
         fields = {name: inner for name, inner in fields.items() if inner is not None or name not in ENVELOPES}
     if (value := fields.get("instances")) is not None:
-        fields = joined("instances", _instance(value), _without(fields, "instances"))
+        fields = joined("instances", _instance(value), _without(fields, "instances"), picture)
     elif (value := fields.get("inputs")) is not None:
-        fields = joined("inputs", _inputs(value), _without(fields, "inputs", *IGNORED))
+        fields = joined("inputs", _inputs(value), _without(fields, "inputs", *IGNORED), picture)
     return fields
 
 

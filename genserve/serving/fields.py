@@ -8,12 +8,23 @@ field and says what is allowed; its message repeats at most ECHO characters of w
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
 
-from genserve.serving.base64_text import split
+from genserve.serving.base64_text import decode, split
 
+NO_PICTURE = "a picture is text, in base64"
 SAMPLES_MAX = 64  # images in one answer
 ECHO = 40  # characters of a client's text in a message
 
@@ -23,8 +34,6 @@ NUMBER = re.compile(WHOLE.pattern + r"(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 SWITCHES = {"true": True, "1": True, "yes": True, "on": True} | {
     "false": False, "0": False, "no": False, "off": False
 }  # fmt: skip
-
-Request = TypeVar("Request", bound=BaseModel)
 
 
 class BadRequest(ValueError):  # noqa: N818 (the name that HTTP gives it)
@@ -101,19 +110,30 @@ def _classes(value: Any, info: ValidationInfo) -> Any:
 
 
 def _pictures(value: Any, info: ValidationInfo) -> Any:
-    if _is_text(info) and "," in value:
+    if _is_text(info) and isinstance(value, str) and "," in value:
         value = split(value)
-    return _each(value, (str,), "a picture is text, in base64")
+    value = _each(value, (str, bytes), NO_PICTURE)
+    if isinstance(value, list):
+        return [_file(one, f"{info.field_name} {k}: ") for k, one in enumerate(value)]
+    return _file(value, f"{info.field_name} 0: ")
 
 
 def _picture(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("a picture is text, in base64")
-    return value
+    if type(value) not in (str, bytes):
+        raise ValueError(NO_PICTURE)
+    return _file(value)
+
+
+def _file(value: str | bytes, name: str = "") -> bytes:
+    """Return a file that arrived as it is, in multipart, or as base64 text."""
+    try:
+        return decode(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"{name}{error}") from None
 
 
 def _each(value: Any, types: tuple[type, ...], message: str) -> Any:
-    """Check one value or a list of them; a long list before anybody looks at what is in it."""
+    """Check one value or a list of them; the length of a list before its items."""
     values = value if isinstance(value, list) else [value]
     if len(values) > SAMPLES_MAX:
         raise ValueError("the list is too long")
@@ -123,29 +143,73 @@ def _each(value: Any, types: tuple[type, ...], message: str) -> Any:
 
 
 Label = Annotated[int | str | list[int | str] | None, BeforeValidator(_classes)]
-Pictures = Annotated[str | list[str] | None, BeforeValidator(_pictures)]
-Picture = Annotated[str, BeforeValidator(_picture)]
+Pictures = Annotated[bytes | list[bytes] | None, BeforeValidator(_pictures)]
+Picture = Annotated[bytes, BeforeValidator(_picture)]
 Count = Annotated[int, BeforeValidator(_whole)]
 Real = Annotated[float, BeforeValidator(_real)]
 Watching = Annotated[Literal[True, False, "jsonl"], BeforeValidator(_switch)]
 
 
-def field(default: Any, description: str, allowed: str = "", **settings: Any) -> Any:
+def field(
+    default: Any,
+    description: str,
+    allowed: str = "",
+    *,
+    one_of: Sequence[str] = (),
+    file: bool = False,
+    body: bool = False,
+    **settings: Any,
+) -> Any:
     """Return a request's field.
 
     Args:
-        allowed: what it may be, if neither the members of its Literal nor its limits say that.
+        allowed: what it may be, if neither `one_of`, nor the members of its Literal, nor its limits say that.
+        one_of: the values that it may have; `Fields` checks them.
+        file: a client may send it as a file.
+        body: a file that is the whole body of a request is this field.
         settings: pydantic's; `ge` and `le` are its limits.
     """
-    return Field(default, description=description, json_schema_extra={"allowed": allowed}, **settings)
+    own: Any = {"allowed": allowed, "one_of": list(one_of), "file": file, "body": body}
+    return Field(default, description=description, json_schema_extra=own, **settings)
 
 
-def allowed(kind: type[BaseModel], name: str) -> str:
-    """Return what a field may be, in words for errors and the API's page."""
+def _own(info: FieldInfo) -> dict[str, Any]:
+    """Return the arguments of `field` that are not pydantic's."""
+    assert isinstance(info.json_schema_extra, dict)
+    return info.json_schema_extra
+
+
+class Fields(BaseModel):
+    """What a client may send; every field is made by `field`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _one_of(cls, value: Any, info: ValidationInfo) -> Any:
+        values = choices(cls, info.field_name or "")
+        if values and isinstance(value, str) and value not in values:
+            raise ValueError("no such value")
+        return value
+
+
+def files(kind: type[Fields], *, body: bool = False) -> list[str]:
+    """Return the fields that may be sent as files; with `body`, the one that a whole body fills, if any."""
+    return [name for name, info in kind.model_fields.items() if _own(info)["body" if body else "file"]]
+
+
+def choices(kind: type[Fields], name: str) -> list[str]:
+    """Return the values that a field may have, as a form writes them; none if they are not a list."""
     info = kind.model_fields[name]
-    if isinstance(info.json_schema_extra, dict) and (own := info.json_schema_extra["allowed"]):
+    return _own(info)["one_of"] or _members(info.annotation)
+
+
+def allowed(kind: type[Fields], name: str) -> str:
+    """Return what a field may be, as text for errors and the API's page."""
+    info = kind.model_fields[name]
+    if own := _own(info)["allowed"]:
         return str(own)
-    if values := members(info.annotation):
+    if values := choices(kind, name):
         return ", ".join(values)
     limits = {
         end: getattr(limit, end) for limit in info.metadata for end in ("ge", "le") if hasattr(limit, end)
@@ -153,11 +217,14 @@ def allowed(kind: type[BaseModel], name: str) -> str:
     return f"{limits['ge']} to {limits['le']}"
 
 
-def members(annotation: Any) -> list[str]:
+def _members(annotation: Any) -> list[str]:
     """Return the values that an annotation's Literals list, as a form writes them."""
     if get_origin(annotation) is Literal:
         return [str(value).lower() if isinstance(value, bool) else value for value in get_args(annotation)]
-    return [value for part in get_args(annotation) for value in members(part)]
+    return [value for part in get_args(annotation) for value in _members(part)]
+
+
+Request = TypeVar("Request", bound=Fields)
 
 
 def parse(kind: type[Request], fields: dict[str, Any], text: bool) -> Request:

@@ -19,7 +19,7 @@ LE = (*(f"{bound:g}" for bound in BUCKETS), "+Inf")
 
 
 class Growth(NamedTuple):
-    """By how much a counter has grown."""
+    """The growth of a counter since the last report."""
 
     name: str
     value: float  # at least 0; seconds where the name says so
@@ -27,7 +27,7 @@ class Growth(NamedTuple):
 
 
 class Meter:
-    """Adds up what happens in one thread, for another thread that tells it.
+    """Add up what happens in one thread, for another thread that reports it.
 
     Args:
         lanes: the engine whose work is counted with it.

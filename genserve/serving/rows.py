@@ -1,24 +1,25 @@
 """Take a client's fields out of what TorchServe hands over.
 
 A row has under "body" what the host parsed, for JSON, or raw bytes, for anything else; forms and query
-strings are separate fields. Picture files become base64 text, as they are in JSON.
+strings are separate fields. Files stay bytes; only JSON has them as base64 text.
 """
 
 from typing import Any
 
 from genserve.serving.envelopes import EXAMPLE, joined, opened, unwrapped
-from genserve.serving.fields import BadRequest, echo
-from genserve.serving.uploads import FORMATS, encoded, is_picture
-
-FILES = ("images", "mask")
+from genserve.serving.fields import BadRequest, Fields, echo, files
+from genserve.serving.uploads import FORMATS, is_picture
 
 
-def fields_of(row: dict[str, Any], headers: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+def fields_of(
+    row: dict[str, Any], headers: dict[str, Any], kind: type[Fields]
+) -> tuple[dict[str, Any], bool]:
     """Return one request's fields, and whether their values are text (a form or a query string).
 
     Args:
         row: by name, bytes, text, or what the host parsed out of JSON.
         headers: by name as the client spelt it; the host adds an entry for each form field, which is no text.
+        kind: the request, which says which of its fields are files.
 
     Raises:
         BadRequest: the body is not a JSON object, or cannot be read at all, or fields come beside it.
@@ -31,8 +32,11 @@ def fields_of(row: dict[str, Any], headers: dict[str, Any]) -> tuple[dict[str, A
     if "inference-header-content-length" in sent:
         raise BadRequest("inputs", "binary tensors", "data in JSON (tritonclient: binary_data=False)")
     fields = {
-        name: _text(name, value) for name, value in row.items() if name not in ("body", "data", "model_name")
+        name: _value(name, value, name in files(kind))
+        for name, value in row.items()
+        if name not in ("body", "data", "model_name")
     }
+    picture = next(iter(files(kind, body=True)), None)
     text, contents = True, {name: row[name] for name in ("body", "data") if name in row}
     if _empty(contents.get("body", b"")):
         contents.pop("body", None)
@@ -44,9 +48,9 @@ def fields_of(row: dict[str, Any], headers: dict[str, Any]) -> tuple[dict[str, A
         raise BadRequest("body", message, "a JSON body wants Content-Type: application/json")
     for name, value in contents.items():
         content = opened(name, value)
-        fields, text = joined(name, content, fields), text and isinstance(content, str)
+        fields, text = joined(name, content, fields, picture), text and isinstance(content, bytes)
     if not text:
-        fields = unwrapped(fields)
+        fields = unwrapped(fields, picture)
     if headers.get("explain") == "True":  # the host's own header, on /explanations
         if fields.get("task") not in (None, "explain"):
             raise BadRequest("task", "this address explains", "explain, or POST /predictions")
@@ -58,14 +62,14 @@ def _empty(body: Any) -> bool:
     return isinstance(body, (bytes, bytearray, str)) and not body.strip()
 
 
-def _text(name: str, value: Any) -> str:
+def _value(name: str, value: Any, file: bool) -> str | bytes:
     if isinstance(value, (bytes, bytearray)):
-        if name in FILES and is_picture(value):
-            return encoded(bytes(value))
+        if file and is_picture(value):
+            return bytes(value)
         try:
             return value.decode()
         except ValueError:
-            pictures = f"a picture file ({', '.join(FORMATS)}), or " if name in FILES else ""
+            pictures = f"a picture file ({', '.join(FORMATS)}), or " if file else ""
             raise BadRequest(echo(name), "not text", f"{pictures}text in UTF-8") from None
     if isinstance(value, str):
         return value

@@ -1,13 +1,7 @@
-"""TorchServe's side of every handler: rows in, replies out, and a bad row costs nobody else anything.
+"""Answer many requests to one model together; no host is known here.
 
-The host calls `handle(data, context)` with one dict a request and wants as many answers back. It does so in
-one of two ways, which the archive's model-config.yaml chooses:
-
-batched      a batch of new requests, every one of which is answered before the call returns
-continuous   every open request, again and again. Each call says of each request whether it is finished, gets
-             another frame, or is held. The engine runs in threads of its own and goes on meanwhile, so a call
-             only takes in what is new and hands out what is ready. It returns after a time slice in which
-             the host's own work, measured, is a small part.
+A request is admitted with a key of the caller's, its sampler runs in the engine beside all others, and
+`collect` returns the replies of those that ended. Each request succeeds or fails by itself.
 """
 
 import json
@@ -15,262 +9,219 @@ import logging
 import math
 import os
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Hashable
-from dataclasses import asdict, dataclass
-from http import HTTPStatus
+from collections.abc import Callable, Hashable, KeysView, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
 from genserve.precision import PRECISIONS, precision_for
 from genserve.runs.contract import Spec
 from genserve.runs.loading import load_model
-from genserve.sampling.engine import Finished
+from genserve.sampling.engine import Evaluate, Finished
 from genserve.sampling.lanes import Lanes
-from genserve.sampling.samplers import Sampler, See
+from genserve.sampling.settings import Setting
 from genserve.serving.fields import BadRequest, parse
-from genserve.serving.hosts.torchserve import Slices, keep_telling, only_worker
+from genserve.serving.film import Film, film_for
 from genserve.serving.meter import Meter
-from genserve.serving.replies import Film, Notes, Reply, Stream, answer, failure, film_for, refusal, too_late
-from genserve.serving.requests.pictures import PictureRequest
-from genserve.serving.rows import fields_of
+from genserve.serving.orders import Order
+from genserve.serving.replies import Reply, answer, failure, refusal, too_late
+from genserve.serving.requests.base import Notes, Request
+from genserve.serving.streams import Stream
 
 log = logging.getLogger(__name__)
 
-WORTH_A_VISIT = 8  # one answer for so many open requests
+DEADLINE_S = 600.0
+Received = tuple[dict[str, Any], bool]  # a client's fields, and whether their values are text
 
 
 @dataclass
 class Admitted:
     """A good request on its way through the engine."""
 
-    request: PictureRequest
+    order: Order
+    setting: Setting | None
+    facts: dict[str, Any]  # what the answer depends on
     film: Film | None
     notes: Notes
     at: float  # time.perf_counter
-    stream: Stream | None  # what it is sent while it is on its way, where it asked for that
+    stream: Stream | None  # what it is sent while it is on its way, if it asked for that
 
 
-class EngineHandler(ABC):
-    """A handler of one family: the subclass says which requests it takes and which sampler answers one."""
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How a service runs.
 
-    Request: ClassVar[type[PictureRequest]]
+    Args:
+        device: where the model is evaluated.
+        precision: of its network, a key of PRECISIONS.
+        lanes: evaluations side by side, each on a core of its own.
+        budget: most images in one evaluation.
+        deadline_s: seconds until a request is given up.
+        version, mode: what `describe` says of them.
+    """
 
-    spec: Spec
     device: torch.device
-    precision: str
-    version = "local"
-    continuous = False
-    deadline_s = 600.0
+    precision: str = "fp32"
+    lanes: int = 1
+    budget: int = 32
+    deadline_s: float = DEADLINE_S
+    version: str = "local"
+    mode: str = "batched"
 
-    @abstractmethod
-    def sampler(self, request: PictureRequest, see: See | None, notes: Notes) -> Sampler:
-        """Return the sampler of a resolved request.
 
-        Args:
-            see: watches it, where there is one.
-            notes: for what the answer shall say of each image beside its pixels.
+def loaded(directory: Path, kind: type[Request], running: Running) -> "Service":
+    """Return the service of an unpacked archive.
 
-        Raises:
-            BadRequest: what came with the request is not what it must be.
-        """
+    Args:
+        directory: with model.pt and model.json.
+        kind: the requests of its family.
+        running: with the precision "auto" for what the device is fast at.
 
-    def initialize(self, context: Any) -> None:
-        """Load the archive that TorchServe unpacked; on a GPU where there is one, without being told.
+    Raises:
+        ValueError: there is no such precision, or the files are not of this version.
+        FileNotFoundError: there is no model.json.
+    """
+    precision = precision_for(running.device) if running.precision == "auto" else running.precision
+    if precision not in PRECISIONS:
+        names = ", ".join(PRECISIONS)
+        raise ValueError(f"precision must be auto or one of {names}, got {running.precision!r}")
+    spec, model = load_model(directory, running.device, PRECISIONS[precision], running.budget)
+    return Service(spec, model, kind, replace(running, precision=precision))
 
-        Raises:
-            RuntimeError: the archive is continuous and another worker has it.
-        """
-        config = context.model_yaml_config or {}
-        settings = config.get("handler", {})
-        directory = Path(context.system_properties["model_dir"])
-        self.continuous = config.get("continuousBatching", False)
-        if self.continuous:
-            self._lock = only_worker(directory)
-        self.version = str(context.manifest["model"]["modelVersion"])
-        self.deadline_s = settings.get("deadline", self.deadline_s)
-        gpu = context.system_properties.get("gpu_id")
-        use_gpu = gpu is not None and torch.cuda.is_available()
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.load(
-            directory,
-            torch.device("cuda", int(gpu)) if use_gpu else torch.device("cpu"),
-            settings.get("budget", 32),
-            1 if use_gpu else settings.get("threads") or max(1, cores // config.get("maxWorkers", 1)),
-            settings.get("precision", "auto"),
-        )
-        keep_telling(context.metrics, self.meter, self.version)
 
-    def load(
-        self,
-        directory: Path,
-        device: torch.device,
-        budget: int = 32,
-        lanes: int = 1,
-        precision: str = "auto",
-    ) -> None:
-        """Load model.pt and model.json.
+class Service:
+    """Answer the requests of one model. Its methods are for one thread.
 
-        Args:
-            budget: most images in one evaluation.
-            lanes: how many evaluations run side by side, each on a core of its own.
-            precision: "fp32", "bf16", or "auto" for what the device is fast at.
+    Args:
+        spec: the model's contract.
+        model: what evaluates it, called without gradients from several threads at a time.
+        kind: the requests of its family.
+    """
 
-        Raises:
-            ValueError: there is no such precision.
-        """
-        self.precision = precision_for(device) if precision == "auto" else precision
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be auto or one of {', '.join(PRECISIONS)}, got {precision!r}")
-        self.spec, model = load_model(directory, device, PRECISIONS[self.precision], budget)
-        self.device = device
-        self.lanes = Lanes(model, lanes, budget)
+    def __init__(self, spec: Spec, model: Evaluate, kind: type[Request], running: Running) -> None:
+        self.spec, self.kind, self.running = spec, kind, running
+        self.lanes = Lanes(model, running.lanes, running.budget)
         self.meter = Meter(self.lanes)
         self._open: dict[Hashable, Admitted] = {}
-        self._slices = Slices()
         log.info(
-            "loaded model=%s device=%s precision=%s lanes=%d budget=%d",
-            self.spec.name, device, self.precision, lanes, budget,
+            "serving model=%s device=%s precision=%s lanes=%d budget=%d",
+            spec.name, running.device, running.precision, running.lanes, running.budget,
         )  # fmt: skip
+
+    @property
+    def open(self) -> KeysView[Hashable]:
+        """Keys of the requests that have no reply yet."""
+        return self._open.keys()
 
     def describe(self) -> Reply:
         """Return what this model is and how it runs."""
-        running = {
-            "version": self.version,
-            "mode": "continuous" if self.continuous else "batched",
-            "device": str(self.device),
-            "precision": self.precision,
-            "threads": self.lanes.n,
+        running = self.running
+        description = asdict(self.spec) | {
+            "version": running.version,
+            "mode": running.mode,
+            "device": str(running.device),
+            "precision": running.precision,
+            "threads": running.lanes,
         }
-        said = asdict(self.spec) | running
         if self.spec.walk:  # quartiles are enough to look at
             energies = self.spec.walk.energies
-            said["walk"]["energies"] = energies[:: max(1, len(energies) // 4)]
-        return Reply(json.dumps(said).encode(), "application/json")
+            description["walk"]["energies"] = energies[:: max(1, len(energies) // 4)]
+        return Reply(json.dumps(description).encode(), "application/json")
 
-    # ---- the host's calls ------------------------------------------------------------------------------
+    def answers(self, requests: Sequence[dict[str, Any]]) -> list[Reply]:
+        """Answer requests together, in their order: the fields of each as in JSON."""
+        replies: dict[Hashable, Reply] = {}
+        for k, fields in enumerate(requests):
+            if refused := self.admit(k, partial(_as_json, fields)):
+                replies[k] = refused
+        replies |= self.collect(math.inf)
+        return [replies[k] for k in range(len(requests))]
 
-    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Take in what is new and hand out what is ready: in a batched archive, everything."""
-        ids: dict[int, Hashable] = dict(context.request_ids)
-        slice_s = self._slices.enter() if self.continuous else math.inf
-        for gone in self._open.keys() - set(ids.values()):  # hung up, or failed by the host
-            self._forget(gone)
-        ready: dict[Hashable, Reply] = {}
-        for i, key in ids.items():
-            if key not in self._open and (
-                refused := self._admit(key, data[i], context.get_all_request_header(i))
-            ):
-                ready[key] = refused
-        ready |= self._collect(slice_s)
-        sent = [self._hand_out(i, key, ready, context) for i, key in ids.items()]
-        if self.continuous:
-            context.stopping_criteria = [lambda _, last=last: last for _, last in sent]
-        self._slices.leave(bool(self._open), bool(ready))
-        return [body for body, _ in sent]
+    def admit(
+        self, key: Hashable, read: Callable[[], Received], no_stream: tuple[str, str] | None = None
+    ) -> Reply | None:
+        """Send a request into the engine; return the reply if it is known at once.
 
-    def replies(self, data: list[dict[str, Any]], headers: list[dict[str, str]]) -> list[Reply]:
-        """Answer rows and their headers, in their order, without a host; each succeeds or fails by itself."""
-        refused = {
-            i: self._admit(i, row, sent) for i, (row, sent) in enumerate(zip(data, headers, strict=True))
-        }
-        ready = {i: reply for i, reply in refused.items() if reply} | self._collect(math.inf)
-        return [ready[i] for i in range(len(data))]
-
-    def _hand_out(
-        self, i: int, key: Hashable, ready: dict[Hashable, Reply], context: Any
-    ) -> tuple[bytes, bool | None]:
-        """Return what request i is sent now, and whether that ends its stream; None of no stream."""
-        reply, admitted = ready.get(key), self._open.get(key)
-        if reply is not None:
-            self._head(i, reply, context)
-            return reply.body, True if reply.ends_stream else None
-        assert admitted is not None
-        if admitted.stream is None:
-            context.request_ids.pop(i)  # held: what the host gets no answer for stays open
-            return b"", None
-        head = Reply(b"", admitted.stream.content_type, headers=admitted.stream.headers)
-        self._head(i, head, context)
-        return admitted.stream.more(), False  # b"" sends nothing, and shows whether the client is there
-
-    def _head(self, i: int, reply: Reply, context: Any) -> None:
-        context.set_response_status(reply.status, HTTPStatus(reply.status).phrase, i)
-        context.set_response_content_type(i, reply.content_type)
-        for name, value in (reply.headers | {"X-Model-Version": self.version}).items():
-            context.set_response_header(i, name, value)
-
-    # ---- a request's way -------------------------------------------------------------------------------
-
-    def _admit(self, key: Hashable, row: dict[str, Any], headers: dict[str, str]) -> Reply | None:
-        """Send a row into the engine; return the answer where that is known at once."""
+        Args:
+            key: names the request until its reply, and is not in use.
+            read: returns what the client sent; a BadRequest that it raises is the reply.
+            no_stream: why this request cannot be streamed, and what it may ask instead.
+        """
+        order = None
         try:
-            request = parse(self.Request, *fields_of(row, headers)).resolved(self.spec)
-            if request.task == "describe":
+            fields, text = read()
+            order, setting = parse(self.kind, fields, text).resolved(self.spec)
+            if order.task == "describe":
                 return self.describe()
-            if request.stream:
-                self._check_stream(headers)
-            film = film_for(request)
-            notes: Notes = {}
-            self.lanes.admit(key, self.sampler(request, film.see if film else None, notes))
-            stream = Stream(request, self._settings(request), film) if request.stream and film else None
-            self._open[key] = Admitted(request, film, notes, time.perf_counter(), stream)
+            if order.stream and no_stream:
+                raise BadRequest("stream", *no_stream)
+            film, notes = film_for(order, setting), Notes()
+            see = film.see if film else None
+            sampler = self.kind.begin(order, setting, self.spec, self.running.device, see, notes)
+            self.lanes.admit(key, sampler)
+            facts = order.facts | {"precision": self.running.precision}
+            stream = None
+            if order.stream and film and setting:
+                stream = Stream(order, setting.steps_run, facts, film)
+            self._open[key] = Admitted(order, setting, facts, film, notes, time.perf_counter(), stream)
             return None
         except BadRequest as error:
             self.meter.add("rejected")
             return refusal(error)
-        except Exception:  # ours: it must not reach the host, which would fail the whole batch
-            log.exception("failed to admit a request")
+        except Exception:  # ours: no other request may fail with it
+            log.exception("failed to admit a request: %s", order)
             self.meter.add("failed")
             return failure()
 
-    def _settings(self, request: PictureRequest) -> dict[str, Any]:
-        return request.settings(self.spec) | {"precision": self.precision}
+    def collect(self, seconds: float, enough: float = math.inf) -> dict[Hashable, Reply]:
+        """Let the engine run and return the replies of the requests that ended.
 
-    def _check_stream(self, headers: dict[str, str]) -> None:
-        if not self.continuous:
-            raise BadRequest(
-                "stream", "this archive was built with --mode batched", "false, or a continuous archive"
-            )
-        # gRPC sends no headers, only an entry for each field; its unary call has no place for a second answer
-        if not any(isinstance(value, str) for value in headers.values()):
-            raise BadRequest("stream", "gRPC gets one answer", "false, or HTTP")
-
-    def _collect(self, seconds: float) -> dict[Hashable, Reply]:
-        """Let the engine run and return the replies to those who ended.
-
-        For so long, or until nothing is open; in a continuous archive also until enough have ended to make it
-        worth the host's while.
+        Args:
+            seconds: return after this time at the latest, or as soon as nothing is open.
+            enough: return as soon as there are this many replies.
         """
         until = time.perf_counter() + seconds
-        ready: dict[Hashable, Reply] = {}
-        worth = max(1, len(self._open) // WORTH_A_VISIT) if self.continuous else math.inf
-        while self._open and len(ready) < worth and (now := time.perf_counter()) < until:
-            first = min(admitted.at for admitted in self._open.values()) + self.deadline_s
+        replies: dict[Hashable, Reply] = {}
+        while self._open and len(replies) < enough and (now := time.perf_counter()) < until:
+            first = min(admitted.at for admitted in self._open.values()) + self.running.deadline_s
             for ended in self.lanes.wait(max(0.0, min(until, first) - now)):
-                ready[ended.key] = self._reply(ended, self._open.pop(ended.key))
-            now = time.perf_counter()
-            for key in [k for k, admitted in self._open.items() if now - admitted.at > self.deadline_s]:
-                ready[key] = self._give_up(key)
-        return ready
+                replies[ended.key] = self._reply(ended, self._open.pop(ended.key))
+            latest = time.perf_counter() - self.running.deadline_s  # of an admission that is not too late
+            for key in [key for key, admitted in self._open.items() if admitted.at < latest]:
+                replies[key] = self._give_up(key)
+        return replies
+
+    def progress(self, key: Hashable) -> Reply | None:
+        """Return what an open request is sent now, b"" if there is nothing new; None if it is no stream."""
+        stream = self._open[key].stream
+        return None if stream is None else Reply(stream.more(), stream.content_type, headers=stream.headers)
+
+    def forget(self, key: Hashable) -> None:
+        """Drop an open request: its client has hung up."""
+        del self._open[key]
+        self.lanes.cancel(key)
+        self.meter.add("cancelled")
+
+    def close(self) -> None:
+        """Stop evaluating; requests that are open get no reply."""
+        self.lanes.close()
 
     def _reply(self, ended: Finished, admitted: Admitted) -> Reply:
         """Return the answer to a request whose sampler has ended."""
+        order = admitted.order
         try:
-            if ended.error is not None:
-                raise ended.error
+            if ended.error is not None or ended.x_0 is None:
+                raise ended.error or RuntimeError("a sampler returned nothing")
             sampled = time.perf_counter()
-            settings = self._settings(admitted.request)
-            reply = answer(admitted.request, settings, ended, admitted.film, admitted.notes)
+            reply = answer(order, admitted.facts, ended.x_0, ended.nfe, admitted.film, admitted.notes)
         except torch.AcceleratorError:
             log.exception("the device is lost until this process ends: the host starts another")
             os._exit(1)
         except Exception:
-            request = admitted.request  # never logged itself: a client's pictures are in it
-            log.exception(
-                "failed task=%s seed=%s settings=%s", request.task, request.seed, self._settings(request)
-            )
+            log.exception("failed task=%s seed=%s settings=%s", order.task, order.seed, admitted.facts)
             self.meter.add("failed")
             reply = failure()
         else:
@@ -278,7 +229,7 @@ class EngineHandler(ABC):
             spent = {"queue": ended.waited, "sample": sampled - admitted.at, "encode": now - sampled}
             reply.headers["Server-Timing"] = ", ".join(f"{k};dur={1000 * s:.1f}" for k, s in spent.items())
             self.meter.add("answered")
-            self.meter.add("images", admitted.request.num_samples)
+            self.meter.add("images", order.n)
             self.meter.add("queue_seconds", ended.waited)
             self.meter.took(now - admitted.at)
         return reply if admitted.stream is None else admitted.stream.end(ended, reply, admitted.notes)
@@ -287,10 +238,9 @@ class EngineHandler(ABC):
         admitted = self._open.pop(key)
         self.lanes.cancel(key)
         self.meter.add("late")
-        reply = too_late(self.deadline_s)
+        reply = too_late(self.running.deadline_s)
         return reply if admitted.stream is None else admitted.stream.broken(reply)
 
-    def _forget(self, key: Hashable) -> None:
-        del self._open[key]
-        self.lanes.cancel(key)
-        self.meter.add("cancelled")
+
+def _as_json(fields: dict[str, Any]) -> Received:
+    return fields, False

@@ -33,7 +33,7 @@ def loop(n: int) -> None:
     noise = Streams(1, range(n))
     x_t = sigmas[0].item() * noise(torch.empty(n, *spec.shape))
     sampler = ddim(x_t, sigmas, torch.arange(n) % 10, eta=1.0, noise=noise)
-    if spec.family == "energy":
+    if spec.walk is not None:
         x_0 = sample(denoised(sampler), model)
         model(x_0, torch.full((n,), spec.walk.read_sigma), torch.full((n,), spec.no_class))
     else:
@@ -53,5 +53,5 @@ def rate(n: int, threads: int) -> float:
         return done / (time.perf_counter() - began)
 
 
-found = {f"{cores // t} x {n}": rate(n, t) for t in sorted({1, cores}) for n in (1, 8, 16, 32, 64)}
-print(json.dumps(found))
+rates = {f"{cores // t} x {n}": rate(n, t) for t in sorted({1, cores}) for n in (1, 8, 16, 32, 64)}
+print(json.dumps(rates))

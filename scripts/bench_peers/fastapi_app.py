@@ -15,7 +15,8 @@ from loop import DTYPES, Ask, images, sheet
 from genserve.runs.directory import load_denoiser
 
 torch.set_num_threads(1)
-model = load_denoiser(Path(os.environ["BENCH_RUN"])).to(memory_format=torch.channels_last)
+model = load_denoiser(Path(os.environ["BENCH_RUN"]))
+model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 model = model.to(DTYPES[os.environ["BENCH_PRECISION"]])
 app = FastAPI()
 

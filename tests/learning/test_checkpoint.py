@@ -6,73 +6,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from line_runs import begun, checkpoint, trained
+from unchanged import state_of
 
-from genserve.data.pictures import DataConfig, ImageSet
-from genserve.files import digest, write_json
-from genserve.learning.checkpoint import Checkpoint, held
+from genserve.files import digest
+from genserve.learning.checkpoint import held
 from genserve.runs.directory import read_config, read_metrics, read_weights, save_state, write_weights
-
-SETS = {"data": ImageSet(torch.zeros(8, 1, 2, 2, dtype=torch.uint8), torch.arange(8) % 2, ("a", "b"))}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A stand-in for what it takes to build a network again."""
-
-    family: str = "line"
-    shape: tuple[int, ...] = (2,)
-    classes: tuple[str, ...] = ("a", "b")
-    net: dict[str, int] = field(default_factory=lambda: {"width": 2})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Learnt:
-    """A stand-in for a program's configuration."""
-
-    name: str = "run"
-    output: str = "runs"
-    start_from: str | None = None
-    data: DataConfig = field(default_factory=DataConfig)
-    lr: float = 0.1
-    widths: tuple[int, ...] = (1, 2)
-    epochs: int = 3
-    max_batches_per_epoch: int | None = None
-    threads: int = 0
-    tensorboard: bool = False
-
-
-def checkpoint(directory: Path, *, first: bool = True, model: Model | None = None, inputs=None, **settings):
-    config = Learnt(name=directory.name, output=str(directory.parent), **settings)
-    return Checkpoint(config, model or Model(), SETS, inputs, first=first)
-
-
-def trained(value: float = 0.0, width: int = 2):
-    """A network, its EMA and an optimiser that has taken one step."""
-    network, ema = nn.Linear(width, 2), nn.Linear(width, 2)
-    nn.init.constant_(ema.weight, value)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
-    network(torch.ones(1, width)).sum().backward()
-    optimizer.step()
-    return network, ema, optimizer
-
-
-def begun(directory: Path, value: float = 0.25, step: int = 60, **settings) -> None:
-    """Write a run with one checkpoint."""
-    first = checkpoint(directory, **settings)
-    first.resume(*trained(), total=100)
-    first.save(step, *trained(value))
-
-
-def state_of(directory: Path) -> dict[str, tuple[int, bytes]]:
-    """Return what a refusal must leave as it is: names, times and contents, and the time of the folder."""
-    files = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in directory.iterdir()}
-    return files | {"": (directory.stat().st_mtime_ns, b"")}
 
 
 @pytest.fixture
@@ -83,7 +28,7 @@ def directory(tmp_path: Path) -> Path:
 # ---- going on ----------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_gives_back_what_was_saved_and_drops_what_came_later(directory: Path):
+def test_a_checkpoint_gives_back_what_was_saved_and_drops_what_came_later(directory: Path) -> None:
     before = checkpoint(directory)
     assert before.resume(*trained(), total=100) == {}
     saved = trained(0.25)
@@ -107,7 +52,7 @@ def test_a_checkpoint_gives_back_what_was_saved_and_drops_what_came_later(direct
     assert not list(directory.glob(".*"))
 
 
-def test_a_run_that_never_saved_starts_afresh(directory: Path):
+def test_a_run_that_never_saved_starts_afresh(directory: Path) -> None:
     checkpoint(directory).resume(*trained(), total=100)
     checkpoint(directory).record(50, loss=0.5)
     assert checkpoint(directory, lr=0.2).resume(*trained(), total=100) == {}
@@ -115,14 +60,16 @@ def test_a_run_that_never_saved_starts_afresh(directory: Path):
     assert read_config(directory)["train"]["lr"] == 0.2
 
 
-def test_a_repeated_run_that_is_finished_writes_nothing(directory: Path):
+def test_a_repeated_run_that_is_finished_writes_nothing(directory: Path) -> None:
     begun(directory, step=100)
     before = state_of(directory)
     assert checkpoint(directory).resume(*trained(), total=100)["step"] == 100
     assert state_of(directory) == before
 
 
-def test_weights_that_a_kill_kept_from_being_written_are_written_when_the_run_goes_on(directory: Path):
+def test_weights_that_a_kill_kept_from_being_written_are_written_when_the_run_goes_on(
+    directory: Path,
+) -> None:
     """The state comes first, so that after any kill there is either no checkpoint or one to go on from."""
     begun(directory, 0.25, step=60)
     old = (directory / "weights.safetensors").read_bytes()
@@ -139,7 +86,7 @@ def test_weights_that_a_kill_kept_from_being_written_are_written_when_the_run_go
             assert (directory / "weights.safetensors").read_bytes() == complete
 
 
-def test_a_first_checkpoint_whose_weights_cannot_be_written_is_one_to_go_on_from(directory: Path):
+def test_a_first_checkpoint_whose_weights_cannot_be_written_is_one_to_go_on_from(directory: Path) -> None:
     first = checkpoint(directory)
     first.resume(*trained(), total=100)
     (directory / "weights.safetensors").mkdir()  # in the way
@@ -151,7 +98,9 @@ def test_a_first_checkpoint_whose_weights_cannot_be_written_is_one_to_go_on_from
     assert read_weights(directory / "weights.safetensors")["weight"].eq(0.25).all()
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_and_is_named(directory: Path, full_disk):
+def test_a_full_disk_leaves_the_last_checkpoint_and_is_named(
+    directory: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
     begun(directory)
     before = state_of(directory)
     with full_disk(1000), pytest.raises(OSError, match=r"File too large: .*run/state\.pt") as refusal:
@@ -166,7 +115,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_is_named(directory: Path, fu
         checkpoint(directory).record(70, loss=0.5)
 
 
-def test_only_the_first_rank_writes(directory: Path):
+def test_only_the_first_rank_writes(directory: Path) -> None:
     second = checkpoint(directory, first=False)
     assert second.resume(*trained(), total=100) == {}
     second.record(50, loss=0.5)
@@ -174,7 +123,7 @@ def test_only_the_first_rank_writes(directory: Path):
     assert not directory.exists()
 
 
-def test_a_line_of_metrics_is_whole_as_soon_as_it_is_recorded(directory: Path):
+def test_a_line_of_metrics_is_whole_as_soon_as_it_is_recorded(directory: Path) -> None:
     recorder = checkpoint(directory)
     recorder.resume(*trained(), total=100)
     for step in (50, 100):
@@ -186,56 +135,7 @@ def test_a_line_of_metrics_is_whole_as_soon_as_it_is_recorded(directory: Path):
 # ---- refusing ----------------------------------------------------------------------------------------------
 
 
-def test_a_run_may_go_on_longer_and_elsewhere_but_not_learn_something_else(directory: Path, tmp_path: Path):
-    begun(directory)
-    before = state_of(directory)
-    other = {"lr": 0.2, "widths": (3,), "max_batches_per_epoch": 7}
-    named = r"another run \(lr was 0.1, is 0.2; max_batches.* was None, is 7; widths was \[1, 2\], is \[3\]\)"
-    with pytest.raises(ValueError, match=named):
-        checkpoint(directory, **other).resume(*trained(), total=100)
-    with pytest.raises(ValueError, match=r"another run \(classes were a, b, are a, b, c\)"):
-        checkpoint(directory, model=Model(classes=("a", "b", "c"))).resume(*trained(), total=100)
-    with pytest.raises(ValueError, match=r"is 60 steps long already, 59 are asked for"):
-        checkpoint(directory).resume(*trained(), total=59)
-    assert state_of(directory) == before
-    moved = directory.rename(tmp_path / "moved")
-    free = {"epochs": 9, "threads": 4, "data": DataConfig(root="else/where/", download=False)}
-    assert checkpoint(moved, **free).resume(*trained(), total=300)["step"] == 60
-    assert read_config(moved)["train"]["epochs"] == 9
-
-
-def test_contents_of_inputs_are_compared_and_not_their_places(directory: Path):
-    teacher = {"inputs": {"data": "1" * 64}}
-    begun(directory, **teacher)
-    before = state_of(directory)
-    with pytest.raises(ValueError, match=r"another run \(data has other contents\)"):
-        checkpoint(directory, inputs={"data": "2" * 64}).resume(*trained(), total=100)
-    with pytest.raises(ValueError, match=r"another run \(data was "):
-        checkpoint(directory).resume(*trained(), total=100)
-    assert state_of(directory) == before
-
-
-def test_a_run_of_an_older_version_goes_on_and_what_it_recorded_is_compared(directory: Path):
-    """It has neither data nor inputs, and lacks settings that did not exist: they count as their defaults."""
-    begun(directory)
-    config = read_config(directory)
-    old = {"format": 1, "model": config["model"], "train": {"lr": 0.1, "widths": [1, 2]}}
-    write_json(directory / "config.json", old)
-    state = torch.load(directory / "state.pt", weights_only=True)
-    del state["kept"]
-    save_state(directory / "state.pt", state)
-    write_weights(directory / "weights.safetensors", {"best": torch.ones(1)})  # chosen by that version
-    before = state_of(directory)
-    for other in ({"lr": 0.2}, {"max_batches_per_epoch": 3}, {"start_from": "x"}):
-        with pytest.raises(ValueError, match=next(iter(other))):
-            checkpoint(directory, **other).resume(*trained(), total=100)
-    assert state_of(directory) == before
-    assert checkpoint(directory).resume(*trained(), total=100)["step"] == 60
-    assert read_weights(directory / "weights.safetensors")["best"].item() == 1
-    assert read_config(directory)["data"]["images"] == 8
-
-
-def test_weights_without_a_state_are_never_overwritten(directory: Path):
+def test_weights_without_a_state_are_never_overwritten(directory: Path) -> None:
     begun(directory)
     (directory / "state.pt").unlink()
     before = state_of(directory)
@@ -271,7 +171,9 @@ def other_network(directory: Path) -> None:
         (lambda d: (d / "metrics.jsonl").write_text("no\n[]\n"), r"metrics\.jsonl, line 1,"),
     ],
 )
-def test_a_torn_or_foreign_file_is_named_before_anything_is_written(directory: Path, spoil, named: str):
+def test_a_torn_or_foreign_file_is_named_before_anything_is_written(
+    directory: Path, spoil: Callable[[Path], None], named: str
+) -> None:
     begun(directory)
     spoil(directory)
     before = state_of(directory)
@@ -283,7 +185,7 @@ def test_a_torn_or_foreign_file_is_named_before_anything_is_written(directory: P
 # ---- starting from another run -----------------------------------------------------------------------------
 
 
-def test_a_new_run_starts_with_the_averaged_weights_of_another_and_records_which(directory: Path):
+def test_a_new_run_starts_with_the_averaged_weights_of_another_and_records_which(directory: Path) -> None:
     begun(directory, 0.25)
     new, networks = directory.with_name("new"), trained()
     assert checkpoint(new, start_from=str(directory)).resume(*networks, total=100) == {}
@@ -293,9 +195,7 @@ def test_a_new_run_starts_with_the_averaged_weights_of_another_and_records_which
     assert config["inputs"] == {"start_from": digest(directory / "weights.safetensors")}
 
 
-def test_a_run_goes_on_without_the_weights_it_began_with_but_not_with_others(
-    directory: Path,
-):
+def test_a_run_goes_on_without_the_weights_it_began_with_but_not_with_others(directory: Path) -> None:
     begun(directory)
     new, moved = directory.with_name("new"), directory.with_name("moved")
     begun(new, start_from=str(directory))
@@ -313,27 +213,10 @@ def test_a_run_goes_on_without_the_weights_it_began_with_but_not_with_others(
     assert state_of(new) == before
 
 
-@pytest.mark.parametrize(
-    ("other", "named"),
-    [
-        ({"family": "curve"}, "has family line, this run curve"),
-        ({"shape": (3,)}, r"has shape \[2\], this run \[3\]"),
-        ({"classes": ("a",)}, r"has classes \['a', 'b'\], this run \['a'\]"),
-        ({"net": {"width": 3}}, "has net {'width': 2}, this run {'width': 3}"),
-    ],
-)
-def test_weights_of_another_model_are_no_start(directory: Path, other, named: str):
-    begun(directory)
-    new = checkpoint(directory.with_name("new"), model=Model(**other), start_from=str(directory))
-    with pytest.raises(ValueError, match=f"start_from .*run {named}"):
-        new.resume(*trained(), total=100)
-    assert not directory.with_name("new").exists()
-
-
 # ---- one program at a time ---------------------------------------------------------------------------------
 
 
-def test_a_directory_is_one_programs_until_that_ends_however_it_ends(directory: Path):
+def test_a_directory_is_one_programs_until_that_ends_however_it_ends(directory: Path) -> None:
     program = "import sys; from pathlib import Path; from genserve.learning.checkpoint import held\n"
     program += "with held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     other = subprocess.Popen(
@@ -354,13 +237,13 @@ def test_a_directory_is_one_programs_until_that_ends_however_it_ends(directory: 
     assert directory.exists()
 
 
-def test_a_directory_into_which_nothing_was_put_is_removed_again(directory: Path):
+def test_a_directory_into_which_nothing_was_put_is_removed_again(directory: Path) -> None:
     with pytest.raises(ValueError, match="no such teacher"), held(directory):
         raise ValueError("no such teacher")
     assert not directory.exists()
 
 
-def test_a_place_that_can_hold_no_run_is_named(directory: Path):
+def test_a_place_that_can_hold_no_run_is_named(directory: Path) -> None:
     directory.write_text("a file")
     for place in (directory, directory / "below"):
         with pytest.raises(NotADirectoryError) as refusal, held(place):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from loading import energy_handler
+from loading import service
 from PIL import Image
 from real_server import ROOT
 
@@ -18,7 +18,7 @@ from genserve.measure import sources
 from genserve.measure.reference import quiet
 from genserve.measure.sources import Plan, asked, drawn, read, request_fields, shape_of
 from genserve.runs.contract import Spec
-from genserve.sampling.settings import Defaults
+from genserve.sampling.defaults import Defaults
 from genserve.sampling.solvers import SAMPLERS, SOLVERS
 from genserve.serving.fields import parse
 from genserve.serving.requests.diffusion import DiffusionRequest
@@ -121,7 +121,7 @@ def sources_quiet(_: str) -> Any:
 
 @pytest.mark.parametrize("text", ["heun", "heun:x", "heun:9:2", "heun:9:sigma_max=4", "heun:9:step_size=1"])
 def test_what_is_no_setting_of_a_server_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"KEY one of schedule, eta, guidance; got '{text}'")):
+    with pytest.raises(ValueError, match=re.escape(f"KEY one of schedule, guidance, eta; got '{text}'")):
         request_fields(text, DIFFUSION)
 
 
@@ -195,7 +195,7 @@ def test_a_server_is_asked_by_names_that_mean_the_classes(classes: tuple[str, ..
         name="x", family="diffusion", shape=(1, 4, 4), classes=classes, sigma_min=0.01, sigma_max=80.0
     )
     request = sources._share(5, 0, 3, y, classes)
-    assert parse(DiffusionRequest, request, text=False).resolved(spec).label == y.tolist()
+    assert parse(DiffusionRequest, request, text=False).resolved(spec)[0].label == tuple(y.tolist())
 
 
 def test_a_class_called_none_cannot_be_left_out(server: Server) -> None:
@@ -206,12 +206,12 @@ def test_a_class_called_none_cannot_be_left_out(server: Server) -> None:
 
 def test_a_run_draws_the_bytes_that_a_server_sends(tmp_path: Path) -> None:
     """An energy in bf16 whose first evaluation could differ from every later one."""
-    handler, text = energy_handler(tmp_path, precision="bf16"), "dpmpp_2m:4:schedule=tuned"
+    energy, text = service(tmp_path, "energy-mnist", precision="bf16"), "dpmpp_2m:4:schedule=tuned"
     five = plan(settings=(text,), n=5, seeds=range(7, 8), class_counts=torch.ones(10))
     (ours,) = drawn(ROOT / "weights/energy-mnist", five, torch.device("cpu"), torch.bfloat16, 2, quiet)
     assert ours.y is not None
     labels = [str(k) for k in ours.y.tolist()]
     request = request_fields(text, ENERGY) | {"seed": 7, "label": labels, "format": "npy"}
-    (reply,) = handler.replies([{"body": request}], [{}])
+    (reply,) = energy.answers([request])
     theirs = torch.from_numpy(np.load(io.BytesIO(reply.body))).permute(0, 3, 1, 2)
     assert torch.equal(ours.x, theirs)

@@ -8,23 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from loading import new
 from torch import Tensor, nn
 
 from genserve import images
 from genserve.drawing.local import draw
+from genserve.families import load
 from genserve.measure.sources import request_fields
 from genserve.runs.contract import Spec, Walk
+from genserve.sampling.defaults import BadSetting
 from genserve.sampling.langevin import slope
 from genserve.sampling.noise import Streams
 from genserve.sampling.samplers import Query, Sampler, sample
 from genserve.sampling.schedules import SCHEDULES, Tuned
-from genserve.sampling.settings import BadSetting, Setting
+from genserve.sampling.settings import Setting
 from genserve.serving.fields import BadRequest, parse
 from genserve.serving.requests.diffusion import DiffusionRequest
 from genserve.serving.requests.energy import EnergyRequest
 
 GRAY = torch.tensor([-0.5, 0.5, 0.0])
+GRAY_4 = base64.b64encode(images.png(np.zeros((4, 4, 1), np.uint8))).decode()  # a picture of 4 x 4
 VARIANCE = 0.04  # of the images around their class's gray
 TUNED = (
     Tuned(sampler="dpmpp_2m", eta=0.5, sigmas=(19.0, 3.0, 0.3)),
@@ -86,15 +88,12 @@ def classes_of(spec: Spec) -> Tensor:
     return torch.arange(8) % 2 if spec.classes else torch.zeros(8, dtype=torch.long)
 
 
-def sampler_of(spec: Spec, asked: dict[str, Any]) -> Sampler:
-    """Return what the handler of the family makes of a request."""
-    kind = DiffusionRequest if spec.family == "diffusion" else EnergyRequest
-    name = {"diffusion": "Diffusion", "energy": "Energy"}[spec.family]
-    handler = new(f"{spec.family}_handler", f"{name}Handler")
-    handler.spec, handler.device = spec, torch.device("cpu")
+def sampler_of(spec: Spec, fields: dict[str, Any]) -> Sampler:
+    """Return what a service of the family makes of a request."""
+    kind = load(spec.kind.request)
     label = {"label": classes_of(spec).tolist()} if spec.classes else {"num_samples": 8}
-    request = parse(kind, asked | {"seed": 3} | label, text=False).resolved(spec)
-    sampler: Sampler = handler.sampler(request, None, {})
+    order, setting = parse(kind, fields | {"seed": 3} | label, text=False).resolved(spec)
+    sampler: Sampler = kind.begin(order, setting, spec, torch.device("cpu"), None, {})
     return sampler
 
 
@@ -175,9 +174,9 @@ def test_a_picture_is_restored_from_the_noise_it_is_said_to_have(schedule: str, 
 
 @pytest.mark.parametrize("steps", range(1, 9))
 def test_refining_walks_at_one_level_whatever_levels_are_tuned(steps: int) -> None:
-    picture = base64.b64encode(images.png(np.zeros((4, 4, 1), np.uint8))).decode()
-    asked = {"task": "refine", "images": picture, "steps": steps}
-    how = parse(EnergyRequest, asked, text=False).resolved(ENERGY).setting
+    asked = {"task": "refine", "images": GRAY_4, "steps": steps}
+    _, how = parse(EnergyRequest, asked, text=False).resolved(ENERGY)
+    assert how is not None
     assert (how.sampler, how.steps, how.noise, how.step_size) == (
         "langevin",
         steps,
@@ -231,21 +230,20 @@ def test_what_does_not_fit_is_named(spec: Spec, given: dict[str, Any], field: st
 )
 def test_a_picture_with_too_little_noise_for_its_steps_is_refused(asked: dict[str, Any], field: str) -> None:
     """Rounding made levels rise there, and the sampler took the root of a negative number."""
-    picture = base64.b64encode(images.png(np.zeros((4, 4, 1), np.uint8))).decode()
     with pytest.raises(BadRequest) as refused:
-        parse(EnergyRequest, {"task": "restore", "images": picture} | asked, text=False).resolved(ENERGY)
+        parse(EnergyRequest, {"task": "restore", "images": GRAY_4} | asked, text=False).resolved(ENERGY)
     assert refused.value.field == field
 
 
 @pytest.mark.parametrize(
     ("asked", "field", "allowed"),
-    [({"sigma": 1.0}, "mask", "a mask"), ({"mask": "x", "sampler": "ddim"}, "sampler", "langevin")],
+    [({"sigma": 1.0}, "mask", "a mask"), ({"mask": GRAY_4, "sampler": "ddim"}, "sampler", "langevin")],
 )
 def test_an_energy_of_one_level_says_what_it_restores(
     asked: dict[str, Any], field: str, allowed: str
 ) -> None:
     with pytest.raises(BadRequest) as refused:
-        parse(EnergyRequest, {"task": "restore", "images": "x"} | asked, text=False).resolved(ONE_LEVEL)
+        parse(EnergyRequest, {"task": "restore", "images": GRAY_4} | asked, text=False).resolved(ONE_LEVEL)
     assert (refused.value.field, refused.value.allowed) == (field, allowed)
 
 

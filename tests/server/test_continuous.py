@@ -1,4 +1,4 @@
-"""A continuous archive on a real TorchServe: streams, hang-ups, one worker, nobody waits for the longest."""
+"""A continuous archive on a real TorchServe: streams, hang-ups, one worker, short and long side by side."""
 
 import base64
 import io
@@ -27,13 +27,13 @@ def parts(body: bytes) -> list[tuple[dict[str, str], bytes]]:
     """Read a multipart/x-mixed-replace body as strictly as it was promised."""
     opening, *middle, closing = body.split(b"--frame")
     assert (opening, closing) == (b"", b"--\r\n")
-    found = []
+    parts = []
     for part in middle:
         head, content = part.removeprefix(b"\r\n").removesuffix(b"\r\n").split(b"\r\n\r\n", 1)
         headers = dict(line.decode().split(": ", 1) for line in head.split(b"\r\n"))
         assert int(headers["Content-Length"]) == len(content)
-        found.append((headers, content))
-    return found
+        parts.append((headers, content))
+    return parts
 
 
 def metric(server: Server, name: str) -> float:
@@ -212,9 +212,9 @@ def test_memory_is_flat_over_five_thousand_requests(server: Server) -> None:
         pytest.skip("only Linux shows another process's memory")
 
     def megabytes() -> float:
-        found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text())
-        assert found is not None
-        return int(found[1]) / 1024
+        match = re.search(r"VmRSS:\s+(\d+) kB", status.read_text())
+        assert match is not None
+        return int(match[1]) / 1024
 
     kinds: list[dict[str, Any]] = [
         {"num_samples": 1, "steps": 1},

@@ -189,8 +189,8 @@ def test_a_second_version_is_registered_and_removed(server: Server, tmp_path: Pa
 def test_describe_and_health_and_metrics(server: Server) -> None:
     with server.client() as client:
         assert client.get("/ping").json() == {"status": "Healthy"}
-        told = post(client, task="describe").json()
-        assert (told["family"], told["mode"]) == ("diffusion", "continuous")
+        description = post(client, task="describe").json()
+        assert (description["family"], description["mode"]) == ("diffusion", "continuous")
         batched = client.post("/predictions/diffusion-batched", json={"task": "describe"}).json()
         assert batched["mode"] == "batched"
     assert "ts_inference_requests_total" in httpx.get(f"{server.metrics}/metrics").text
@@ -261,8 +261,8 @@ def test_a_second_start_says_what_is_in_the_way(server: Server, tmp_path: Path) 
 
 def test_stop_leaves_a_stranger_alone_whose_number_is_the_server_s(server: Server, tmp_path: Path) -> None:
     with background(["sleep", "60"]) as stranger:
-        told = {"pid": stranger.pid, "born": "long ago", "port": 1, "store": "", "temporary": str(tmp_path)}
-        (tmp_path / "server.json").write_text(json.dumps(told))
+        record = {"pid": stranger.pid, "born": "long ago", "port": 1, "store": "", "temporary": str(tmp_path)}
+        (tmp_path / "server.json").write_text(json.dumps(record))
         assert "not running" in Server(server.port, tmp_path, server.store).serve("stop").stdout
         assert stranger.poll() is None
 

@@ -42,7 +42,7 @@ def test_a_picture_in_every_way_of_sending_it_has_one_energy(server: Server) -> 
     text = base64.b64encode(ONE).decode()
     file = {"images": ("one.png", ONE, "image/png")}
     with server.client() as client:
-        found = {
+        energies = {
             "json": scored(client.post(URL, json={"images": text})),
             "list": scored(client.post(URL, json={"images": [text], "task": "score"})),
             "form": scored(client.post(URL, data={"images": text})),
@@ -51,13 +51,13 @@ def test_a_picture_in_every_way_of_sending_it_has_one_energy(server: Server) -> 
             "query": scored(client.post("/energy/predict?sigma=0.5", content=ONE)),
         }
     answer = json.loads(predict(server.port + 3, "energy", {"images": ONE, "task": b"score"}))
-    found["grpc"] = float(answer["images"][0]["energy"])
-    assert len(set(found.values())) == 1, found
+    energies["grpc"] = float(answer["images"][0]["energy"])
+    assert len(set(energies.values())) == 1, energies
     network = load_model(ROOT / "weights" / "energy-mnist")
     x = torch.from_numpy(np.array(Image.open(io.BytesIO(ONE))))[None, None] / 127.5 - 1
     with torch.no_grad():
         expected = network(x, torch.tensor([0.5]), torch.tensor([10])).item()
-    assert found["json"] == pytest.approx(expected, rel=0.05)
+    assert energies["json"] == pytest.approx(expected, rel=0.05)
 
 
 def test_no_body_draws_digits_with_their_energies(server: Server) -> None:

@@ -132,8 +132,8 @@ def test_a_picture_is_read_in_every_honest_form_of_base64(server: Server) -> Non
             headers={"Content-Type": "application/x-www-form-urlencoded"},
         )
         assert "%2B" in unescaped.json()["message"]
-        asked = client.get("/energy/predict", params={"sigma": "0.5", "images": text, "task": "score"})
-        assert asked.content == plain.content
+        by_query = client.get("/energy/predict", params={"sigma": "0.5", "images": text, "task": "score"})
+        assert by_query.content == plain.content
     logs = "".join(path.read_text(errors="replace") for path in server.home.rglob("*.log"))
     assert text[:12] not in logs
     assert "/energy/predict?sigma=0.5&images=...&task=score HTTP/1.1" in logs

@@ -28,7 +28,7 @@ PANELS = {
 
 
 def register(server: Server, archive: str) -> None:
-    """Register an archive of the store under the name of a model that nobody has asked yet."""
+    """Register an archive of the store under the name of a model that has had no request yet."""
     parameters = {"url": archive, "model_name": "fresh", "initial_workers": "1", "synchronous": "true"}
     answer = httpx.post(f"{server.management}/models", params=parameters, timeout=120)
     assert answer.status_code == 200, answer.text

@@ -4,15 +4,18 @@ import base64
 import contextlib
 import json
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 
+from genserve.serving import rows
 from genserve.serving.fields import ECHO, BadRequest, parse
 from genserve.serving.requests.diffusion import DiffusionRequest
 from genserve.serving.requests.energy import EnergyRequest
 from genserve.serving.requests.pictures import PictureRequest
-from genserve.serving.rows import fields_of
+
+fields_of = partial(rows.fields_of, kind=EnergyRequest)
 
 
 def literal(value: str) -> str:
@@ -66,7 +69,7 @@ def read(transport: str, name: str, value: str, kind: type[PictureRequest] = Ene
         ("stream", "jsonl", "jsonl"),
         ("sampler", "ddim", "ddim"),
         ("label", "three", "three"),
-        ("images", "QUJD\nREVG", "QUJD\nREVG"),
+        ("images", "QUJD\nREVG", b"ABCDEF"),
     ],
 )
 def test_a_good_value_is_the_same_in_every_transport(
@@ -214,10 +217,13 @@ def test_a_list_in_text_is_split_at_commas() -> None:
     assert parse(EnergyRequest, {"label": "1,"}, True).label == ["1", ""]  # of which one is no class
     assert parse(EnergyRequest, {"label": " 3"}, True).label == " 3"
     url = "data:image/png;base64,QUJD"
-    assert parse(EnergyRequest, {"images": url}, True).images == [url]
-    assert parse(EnergyRequest, {"images": f"{url},{url}"}, True).images == [url, url]
-    assert parse(EnergyRequest, {"images": "AAA,BBB"}, True).images == ["AAA", "BBB"]
-    assert parse(EnergyRequest, {"images": "AAA,BBB"}, False).images == "AAA,BBB"  # one text, and no picture
+    assert parse(EnergyRequest, {"images": url}, True).images == [b"ABC"]
+    assert parse(EnergyRequest, {"images": f"{url},{url}"}, True).images == [b"ABC", b"ABC"]
+    assert parse(EnergyRequest, {"images": "QUJD,REVG"}, True).images == [b"ABC", b"DEF"]
+    with pytest.raises(BadRequest, match="one picture, not a list"):
+        parse(EnergyRequest, {"images": "QUJD,REVG"}, False)
+    with pytest.raises(BadRequest, match="images 1: not base64: it has other characters"):
+        parse(EnergyRequest, {"images": ["QUJD", "?"]}, False)
     with pytest.raises(BadRequest, match="too long"):
         parse(EnergyRequest, {"images": "A," * 64 + "A"}, True)
 

@@ -1,81 +1,27 @@
 """A run is what it was, for every training program: other data, other teachers and full disks are refused."""
 
-import runpy
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_programs import PROGRAMS, ROOT, SETTINGS, draw_pictures, fit
+from unchanged import state_of
 
 from genserve.cli import configure
-from genserve.data.pictures import DataConfig
 from genserve.learning.checkpoint import held
-from genserve.learning.ranks import plain_errors
-from genserve.runs.directory import load_classifier, read_config, read_state, read_weights, write_weights
-
-ROOT = Path(__file__).parents[2]
-NET = {"patch": 1, "channels": (8, 16), "attention": (), "heads": 1, "blocks": 1}
-COMMON = {"batch_size": 4, "epochs": 1, "warmup": 1, "precision": "fp32", "device": "cpu"}
-SETTINGS: dict[str, dict[str, Any]] = {
-    "train_diffusion": {"net": NET},
-    "train_energy": {"net": NET},
-    "distill_diffusion": {"few": (20.0, 1.0), "probe_every": 1},
-    "train_classifier": {"net": {"patch": 1, "channels": (8,), "n_features": 4}},
-}
-PROGRAMS = {name: runpy.run_path(str(ROOT / f"training/{name}.py")) for name in SETTINGS}
-
-
-def config_of(name: str, output: Path, pictures: Path | str, **more: Any) -> Any:
-    """Return the configuration of a program that learns from a folder of pictures."""
-    kind = PROGRAMS[name]["TrainConfig"]
-    settings = COMMON | SETTINGS[name] | {"name": name, "output": str(output)} | more
-    if "net" in settings:
-        net = next(field for field in fields(kind) if field.name == "net").default_factory
-        settings["net"] = net(**settings["net"])
-    return kind(data=DataConfig(name="folder", root=str(pictures)), **settings)
-
-
-def fit(name: str, output: Path, pictures: Path | str, **more: Any) -> Path:
-    """Run a program in this process; return its run directory."""
-    PROGRAMS[name]["main"](config_of(name, output, pictures, **more))
-    return output / name
-
-
-def draw(folder: Path, n: int, low: int, high: int, seed: int = 0) -> None:
-    """Write n pictures of 8 x 8 pixels between two grays."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([seed, low])
-    for k in range(n):
-        pixels = rng.integers(low, high, (8, 8), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{low:03}-{seed}-{k}.png")
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder of eight dark pictures of two classes, and of four held-out ones."""
-    for part, n in (("train", 4), ("test", 2)):
-        draw(tmp_path / "pictures" / part / "a", n, 0, 60)
-        draw(tmp_path / "pictures" / part / "b", n, 60, 120)
-    return tmp_path / "pictures"
-
-
-def state_of(directory: Path) -> dict[str, tuple[int, bytes]]:
-    """Return what a refusal must leave as it is."""
-    files = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in directory.iterdir()}
-    return files | {"": (directory.stat().st_mtime_ns, b"")}
+from genserve.runs.directory import load_classifier, read_config, read_weights, write_weights
 
 
 def more_pictures(folder: Path) -> None:
-    draw(folder / "train/a", 3, 200, 255)
+    draw_pictures(folder / "train/a", 3, 200, 255)
 
 
 def another_class(folder: Path) -> None:
-    draw(folder / "train/c", 3, 200, 255)
+    draw_pictures(folder / "train/c", 3, 200, 255)
 
 
 def renamed_class(folder: Path) -> None:
@@ -125,7 +71,7 @@ def test_a_finished_run_is_not_rewritten_from_other_data(
 
 
 @pytest.mark.parametrize("name", ["train_diffusion", "train_energy", "train_classifier"])
-def test_data_may_lie_elsewhere(name: str, pictures: Path, tmp_path: Path):
+def test_data_may_lie_elsewhere(name: str, pictures: Path, tmp_path: Path) -> None:
     directory = fit(name, tmp_path, pictures)
     weights = (directory / "weights.safetensors").read_bytes()
     fit(name, tmp_path, f"{pictures}/")
@@ -135,10 +81,10 @@ def test_data_may_lie_elsewhere(name: str, pictures: Path, tmp_path: Path):
     assert read_config(directory)["train"]["data"]["root"] == str(tmp_path / "moved")
 
 
-def test_a_classifiers_held_out_images_are_part_of_the_run(pictures: Path, tmp_path: Path):
+def test_a_classifiers_held_out_images_are_part_of_the_run(pictures: Path, tmp_path: Path) -> None:
     directory = fit("train_classifier", tmp_path, pictures)
     before = state_of(directory)
-    draw(pictures / "test/b", 1, 200, 255)
+    draw_pictures(pictures / "test/b", 1, 200, 255)
     with pytest.raises(ValueError, match=r"held-out data had 4 images, have 5"):
         fit("train_classifier", tmp_path, pictures)
     assert state_of(directory) == before
@@ -151,7 +97,7 @@ def rewritten(directory: Path, file: str = "weights.safetensors") -> None:
     write_weights(directory / file, tensors | {name: tensors[name] + 0.001})
 
 
-def test_what_else_a_run_depends_on_may_move_but_not_change(pictures: Path, tmp_path: Path):
+def test_what_else_a_run_depends_on_may_move_but_not_change(pictures: Path, tmp_path: Path) -> None:
     """The teacher of an energy and of a distilled model, and the classifier that chooses its weights."""
     teacher = fit("train_diffusion", tmp_path, pictures)
     judge = fit("train_classifier", tmp_path, pictures)
@@ -174,7 +120,7 @@ def test_what_else_a_run_depends_on_may_move_but_not_change(pictures: Path, tmp_
     assert (state_of(energy), state_of(student)) == before
 
 
-def test_every_program_can_start_from_the_weights_of_its_kind(pictures: Path, tmp_path: Path):
+def test_every_program_can_start_from_the_weights_of_its_kind(pictures: Path, tmp_path: Path) -> None:
     """After one step at a rate of almost 0 the weights are those that the run started from."""
     teacher, judge = (fit(name, tmp_path, pictures) for name in ("train_diffusion", "train_classifier"))
     student = fit("distill_diffusion", tmp_path, pictures, teacher=str(teacher))
@@ -194,7 +140,7 @@ def test_every_program_can_start_from_the_weights_of_its_kind(pictures: Path, tm
     assert load_classifier(tmp_path / "new/train_classifier").shape == (1, 8, 8)
 
 
-def test_a_shipped_run_is_not_overwritten(pictures: Path, tmp_path: Path):
+def test_a_shipped_run_is_not_overwritten(pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "weights/diffusion-mnist", tmp_path / "train_diffusion")
     before = state_of(tmp_path / "train_diffusion")
     with pytest.raises(ValueError, match=r"weights and no state\.pt"):
@@ -231,82 +177,10 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_when_there_is_room(
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_second_program_in_a_directory_ends_without_a_trace(name: str, pictures: Path, tmp_path: Path):
+def test_a_second_program_in_a_directory_ends_without_a_trace(
+    name: str, pictures: Path, tmp_path: Path
+) -> None:
     with held(tmp_path / name):
         with pytest.raises(ValueError, match=rf"{name} is in use by another program that trains"):
             fit(name, tmp_path, pictures)
         assert not list((tmp_path / name).iterdir())
-
-
-def test_a_place_that_cannot_be_written_ends_in_one_line(pictures: Path, tmp_path: Path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(SystemExit) as stop, plain_errors():
-        fit("train_diffusion", tmp_path / "file", pictures)
-    assert stop.value.code == f"error: {tmp_path / 'file/train_diffusion'}: Not a directory"
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ({"threads": -1}, "threads must be at least 0"),
-        ({"seed": -1}, "seed must be at least 0"),
-        ({"warmup": -5}, "warmup must be at least 0"),
-        ({"max_batches_per_epoch": 0}, "max_batches_per_epoch must be above 0"),
-        ({"lr": float("nan")}, "lr must be above 0"),
-    ],
-)
-def test_a_setting_that_makes_no_sense_is_named(
-    name: str, more: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        config_of(name, tmp_path, tmp_path, **more)
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_a_run_needs_a_name_of_its_own(name: str) -> None:
-    with pytest.raises(ValueError, match="name must not be empty"):
-        PROGRAMS[name]["TrainConfig"](name=" ")
-
-
-@pytest.mark.parametrize("name", ["train_diffusion", "train_energy"])
-def test_noise_levels_that_do_not_fall_are_named_before_a_step_is_lost(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="sigma_min must be above 0 and below sigma_max, got 5 and 1"):
-        config_of(name, tmp_path, tmp_path, sigma_min=5.0, sigma_max=1.0)
-
-
-def test_a_picture_that_cannot_be_drawn_costs_no_step(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*_: Any) -> bytes:
-        raise ValueError("the image holds NaN")
-
-    monkeypatch.setitem(PROGRAMS["train_diffusion"]["fit"].__globals__, "sample_grid", fails)
-    with pytest.raises(ValueError, match="NaN"):
-        fit("train_diffusion", tmp_path / "runs", pictures)
-    assert read_state(tmp_path / "runs/train_diffusion/state.pt")["step"] == 2
-
-
-def test_pictures_of_one_gray_are_nothing_to_learn_from(tmp_path: Path) -> None:
-    for k in range(4):
-        Image.new("L", (8, 8), 7).save(tmp_path / f"{k}.png")
-    with pytest.raises(ValueError, match="all pixels of all images are equal"):
-        fit("train_diffusion", tmp_path / "runs", tmp_path)
-
-
-def test_a_gpu_that_is_not_there_is_named(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="device must be auto or cpu where there is no GPU"):
-        fit("train_diffusion", tmp_path / "runs", pictures, device="cuda")
-
-
-def test_a_distillation_is_chosen_by_a_classifier_of_its_own_images(pictures: Path, tmp_path: Path) -> None:
-    teacher = fit("train_diffusion", tmp_path, pictures)
-    classifier = str(ROOT / "weights/classifier-mnist")
-    with pytest.raises(ValueError, match=r"knows \(1, 28, 28\) 0, 1, .* the data are others"):
-        fit("distill_diffusion", tmp_path, pictures, teacher=str(teacher), classifier=classifier)
-    with pytest.raises(ValueError, match="few must be at most the teacher's sigma_max 80"):
-        fit("distill_diffusion", tmp_path, pictures, teacher=str(teacher), few=(4000.0,))
-    assert not (tmp_path / "distill_diffusion").exists()

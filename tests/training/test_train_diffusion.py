@@ -60,7 +60,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_a_killed_run_ends_as_an_unbroken_one(runs: Path):
+def test_a_killed_run_ends_as_an_unbroken_one(runs: Path) -> None:
     """Exactly: the same weights, bit for bit, and the same curve, with dropout and augmentation at work."""
     weights = [(runs / "runs" / name / "weights.safetensors").read_bytes() for name in ("unbroken", "killed")]
     assert weights[0] == weights[1]
@@ -70,7 +70,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(runs: Path):
     assert left == {"config.json", "weights.safetensors", "state.pt", "metrics.jsonl", "samples.png"}
 
 
-def test_it_has_learnt_digits_it_never_saw(runs: Path):
+def test_it_has_learnt_digits_it_never_saw(runs: Path) -> None:
     """With F = 0 the loss is 1: its targets have unit variance. No class is better than a wrong one."""
     denoiser = load_denoiser(runs / "runs/unbroken")
     digits = load_images(DataConfig(name="digits"), "test")
@@ -85,7 +85,7 @@ def test_it_has_learnt_digits_it_never_saw(runs: Path):
     assert right < none < wrong < 0.75
 
 
-def test_what_is_wrong_is_named(runs: Path):
+def test_what_is_wrong_is_named(runs: Path) -> None:
     """Four mistakes at once, for the start of a program takes seconds; each ends with a word about itself."""
     before = (runs / "runs/unbroken/weights.safetensors").read_bytes()
     key = start(runs, "key", learning_rate=1.0)
@@ -106,7 +106,7 @@ def test_what_is_wrong_is_named(runs: Path):
     assert not (runs / "runs/huge/weights.safetensors").exists()
 
 
-def test_two_ranks_draw_the_curve_of_one(runs: Path):
+def test_two_ranks_draw_the_curve_of_one(runs: Path) -> None:
     """The same global batch in two halves: only the order of float32 sums differs.
 
     A sum of 32 losses differs by some 1e-7 of itself, and Adam, which divides a gradient by its own size,
@@ -124,7 +124,7 @@ def test_two_ranks_draw_the_curve_of_one(runs: Path):
     assert config["train"]["batch_size"] == 32
 
 
-def test_photographs_in_a_folder_are_learnt_in_the_size_and_channels_asked_for(tmp_path: Path):
+def test_photographs_in_a_folder_are_learnt_in_the_size_and_channels_asked_for(tmp_path: Path) -> None:
     """96 airplanes of CIFAR-10, in colour and in gray at half the size."""
     sheet = Image.open(Path(__file__).parent / "airplanes.png")
     (tmp_path / "airplanes").mkdir()

@@ -45,15 +45,15 @@ start = partial(program.start, PATH)
 @pytest.fixture(scope="module")
 def fit() -> Any:
     """Train in this process; give the files back that a resumed run must end with too."""
-    found = runpy.run_path(str(PATH))
+    module = runpy.run_path(str(PATH))
 
     def go(output: Path, recipe: str, **more: Any) -> dict[str, Any]:
         settings = COMMON | RECIPES[recipe] | {"data": DataConfig(name="digits")} | more
         for name, kind in (("net", "UNetConfig"), ("langevin", "ChainConfig")):
             if name in settings:
                 values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings[name].items()}
-                settings[name] = found[kind](**values)
-        found["main"](found["TrainConfig"](recipe=recipe, output=str(output), **settings))
+                settings[name] = module[kind](**values)
+        module["main"](module["TrainConfig"](recipe=recipe, output=str(output), **settings))
         directory = output / settings.get("name", "energy")
         state = torch.load(directory / "state.pt", weights_only=True)
         return safetensors.torch.load_file(directory / "weights.safetensors") | {
@@ -93,9 +93,9 @@ def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
         patched.setattr(Checkpoint, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path, recipe)
-    resumed, (directory, whole) = fit(tmp_path, recipe), unbroken(recipe)
-    assert resumed.keys() == whole.keys()
-    for name, value in whole.items():
+    resumed, (directory, expected) = fit(tmp_path, recipe), unbroken(recipe)
+    assert resumed.keys() == expected.keys()
+    for name, value in expected.items():
         assert resumed[name].equal(value), name
     left = {path.name for path in directory.iterdir()}
     whole_run = {"config.json", "weights.safetensors", "state.pt", "metrics.jsonl", "samples.png"}
@@ -103,7 +103,7 @@ def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_diagnostics_say_how_data_negatives_and_noise_lie(recipe: str, unbroken: Any):
+def test_diagnostics_say_how_data_negatives_and_noise_lie(recipe: str, unbroken: Any) -> None:
     directory, _ = unbroken(recipe)
     *_, last = read_metrics(directory)
     assert last["gap"] == pytest.approx(last["energy_negatives"] - last["energy_data"], abs=1e-4)
@@ -112,7 +112,7 @@ def test_diagnostics_say_how_data_negatives_and_noise_lie(recipe: str, unbroken:
     assert {"gradient_data", "gradient_negatives", "gradient_noise", "grad_norm", "loss", "lr"} <= last.keys()
 
 
-def test_score_matching_learns_to_denoise(fit: Any, tmp_path: Path):
+def test_score_matching_learns_to_denoise(fit: Any, tmp_path: Path) -> None:
     """At every noise level better than what is best for one who knows every pixel but no shapes.
 
     That one answers with each pixel's own posterior mean, as if its values in training were Gaussian.
@@ -137,20 +137,20 @@ def test_score_matching_learns_to_denoise(fit: Any, tmp_path: Path):
         assert learnt < shapeless, level
 
 
-def test_the_energies_of_the_training_images_are_written_down(unbroken: Any):
+def test_the_energies_of_the_training_images_are_written_down(unbroken: Any) -> None:
     directory, _ = unbroken("contrastive")
-    found = json.loads((directory / "energies.json").read_text())
+    table = json.loads((directory / "energies.json").read_text())
     x = normalise(load_images(DataConfig(name="digits"), "train").x)
     with torch.no_grad():
         energies = load_model(directory)(x, torch.ones(len(x)), torch.zeros(len(x)).long())
-    assert found["sigma"] == 1
-    assert len(found["quantiles"]) == 1001
-    assert found["quantiles"][0] == pytest.approx(energies.min().item(), abs=1e-3)
-    assert found["quantiles"][500] == pytest.approx(energies.median().item(), abs=1e-3)
-    assert found["quantiles"] == sorted(found["quantiles"])
+    assert table["sigma"] == 1
+    assert len(table["quantiles"]) == 1001
+    assert table["quantiles"][0] == pytest.approx(energies.min().item(), abs=1e-3)
+    assert table["quantiles"][500] == pytest.approx(energies.median().item(), abs=1e-3)
+    assert table["quantiles"] == sorted(table["quantiles"])
 
 
-def test_two_ranks_draw_the_curve_of_one(fit: Any, tmp_path: Path):
+def test_two_ranks_draw_the_curve_of_one(fit: Any, tmp_path: Path) -> None:
     """The same global batch in two halves; chains gather what float rounding leaves of that, step by step."""
     halves = {
         name: start(COMMON | {"recipe": name, "epochs": 1} | RECIPES[name], tmp_path, name, ranks=2)
@@ -166,7 +166,7 @@ def test_two_ranks_draw_the_curve_of_one(fit: Any, tmp_path: Path):
             assert double[key] == pytest.approx(single[key], rel=2e-3, abs=1e-4)
 
 
-def test_short_run_chains_all_start_from_noise(fit: Any, tmp_path: Path):
+def test_short_run_chains_all_start_from_noise(fit: Any, tmp_path: Path) -> None:
     """With nothing persistent the buffer is as large as a batch, and each step leaves all of it replaced."""
     short = CHAINS | {"buffer": 0, "steps": 1, "step_size": 1e-6, "noise_std": 0.0}
     buffer = fit(tmp_path, "contrastive", langevin=short)["buffer buffer"]
@@ -176,7 +176,7 @@ def test_short_run_chains_all_start_from_noise(fit: Any, tmp_path: Path):
     assert (buffer - again).abs().flatten(1).amax(1).min() > 0.1
 
 
-def test_a_run_that_diverges_says_so_and_keeps_its_last_checkpoint(fit: Any, tmp_path: Path):
+def test_a_run_that_diverges_says_so_and_keeps_its_last_checkpoint(fit: Any, tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match=r"mean energy of .* beyond the limit of 0\.5 at step \d+"):
         fit(tmp_path, "contrastive", lr=0.3, alpha=0.0, energy_limit=0.5, checkpoint_every=1, grad_clip=10.0)
     directory = tmp_path / "energy"
@@ -185,7 +185,7 @@ def test_a_run_that_diverges_says_so_and_keeps_its_last_checkpoint(fit: Any, tmp
     assert (directory / "weights.safetensors").exists()
 
 
-def test_a_taught_energy_starts_as_its_teacher(fit: Any, teacher: Path, tmp_path: Path):
+def test_a_taught_energy_starts_as_its_teacher(fit: Any, teacher: Path, tmp_path: Path) -> None:
     one = {"lr": 1e-9, "epochs": 1, "max_batches_per_epoch": 1, "net": SMALL}
     taught = fit(tmp_path, "score_matching", teacher=str(teacher), **one)
     weights = safetensors.torch.load_file(teacher / "weights.safetensors")
@@ -193,7 +193,7 @@ def test_a_taught_energy_starts_as_its_teacher(fit: Any, teacher: Path, tmp_path
         torch.testing.assert_close(taught[f"residual.{name}"], value, rtol=0, atol=1e-6)
 
 
-def test_a_guided_teacher_teaches_its_guided_answers(fit: Any, teacher: Path, tmp_path: Path):
+def test_a_guided_teacher_teaches_its_guided_answers(fit: Any, teacher: Path, tmp_path: Path) -> None:
     """The weight of the class in what is learnt, by least squares along D(y) - D(no class): 3, not 1."""
     digits, rng = load_images(DataConfig(name="digits"), "test"), torch.Generator().manual_seed(0)
     x_0, sigma = normalise(digits.x), torch.full((len(digits),), 3.0)
@@ -239,7 +239,7 @@ def test_a_teacher_of_other_images_is_refused(
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of a diffusion model that has learnt for seconds: its classes are told apart."""
+    """The run directory of a diffusion model that has learnt for seconds: it tells classes apart."""
     program, output = (
         runpy.run_path(str(ROOT / "training/train_diffusion.py")),
         tmp_path_factory.mktemp("teacher"),
@@ -262,9 +262,9 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"teacher_guidance": 2.0}, "teacher_guidance needs a teacher and classes"),
     ],
 )
-def test_what_is_wrong_is_named(settings: dict[str, Any], named: str):
-    found = runpy.run_path(str(PATH))
+def test_what_is_wrong_is_named(settings: dict[str, Any], named: str) -> None:
+    module = runpy.run_path(str(PATH))
     if "langevin" in settings:
-        settings = settings | {"langevin": found["ChainConfig"](**settings["langevin"])}
+        settings = settings | {"langevin": module["ChainConfig"](**settings["langevin"])}
     with pytest.raises(ValueError, match=named):
-        found["TrainConfig"](batch_size=32, **settings)
+        module["TrainConfig"](batch_size=32, **settings)

@@ -1,46 +1,51 @@
-"""What a client may ask of an energy. docs/api.md is made from this and genserve/api.py."""
+"""What a client may ask of an energy. docs/api.md is made from this and pictures.py."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
-from typing_extensions import Self
 
-from genserve.runs.contract import Spec, Walk
-from genserve.sampling.settings import Defaults, Setting
+from genserve.runs.contract import Spec
+from genserve.sampling.defaults import Defaults
+from genserve.sampling.settings import Setting
 from genserve.sampling.solvers import SAMPLERS, TAKE_ETA, WALKS
 from genserve.serving.fields import SAMPLES_MAX, BadRequest, Picture, Pictures, Real, field
-from genserve.serving.requests.pictures import PictureRequest, fitting
-from genserve.serving.uploads import FORMATS, decoded
+from genserve.serving.orders import Order
+from genserve.serving.requests.base import fitting
+from genserve.serving.requests.energy_tasks import TASKS, Task, answering, walk_of
+from genserve.serving.requests.pictures import PictureRequest
+from genserve.serving.requests.sent import kept, picture
 
 
 class EnergyRequest(PictureRequest):
     """One answer of an energy: pictures it draws, or what it makes of pictures that are sent along."""
 
-    task: Literal["sample", "score", "refine", "restore", "explain", "describe"] | None = field(
+    task: str | None = field(
         None,
-        "`sample` draws, and is usual; with pictures sent along, `score` is: their energies and ranks; "
-        "`refine` walks downhill from them; `restore` fills what a mask leaves out, or takes noise away; "
-        "`explain`, also at `POST /explanations/...`, shows the gradient of the energy at every pixel; "
-        "`describe` answers with what the model is and what its defaults are",
+        "; ".join(f"`{name}`: {task.summary}" for name, task in TASKS.items())
+        + ", also at `POST /explanations/...`; `describe`: what the model is and what its defaults are",
+        one_of=(*TASKS, "describe"),
     )
     images: Pictures = field(
         None,
         "base64 in JSON, one or a list; a file in multipart; or the whole body one picture file",
         f"1 to {SAMPLES_MAX} pictures of the model's size",
+        file=True,
+        body=True,
         repr=False,  # a client's pictures belong in no log
     )
     mask: Picture | None = field(
         None,
         "of `restore`: what is white stays, what is black is filled",
         "a picture of the model's size",
+        file=True,
         repr=False,
     )
-    sampler: Literal["langevin", "mala", "ddim", "ddpm", "heun", "dpmpp_2m", "consistency"] | None = field(
+    sampler: str | None = field(
         None,
-        "the model's best where not given; `mala` walks at one noise level, the diffusion samplers want a "
-        "model that knows several",
+        "the model's best if not given; `mala` walks at one noise level, the diffusion samplers take a model "
+        "that knows several",
+        one_of=(*WALKS, *SAMPLERS),
     )
     sigma: Real | None = field(
         None,
@@ -58,72 +63,75 @@ class EnergyRequest(PictureRequest):
     )
     noise: Real | None = field(
         None,
-        "of `langevin`: standard deviation of the fresh noise of a step, in units of sigma; where not given, "
+        "of `langevin`: standard deviation of the fresh noise of a step, in units of sigma; if not given, "
         "the model's, or as much as the next noise level wants, or at one level sqrt(2 step_size), which "
         "draws from exp(-E); 0 for `refine`",
         ge=0,
         le=10,
     )
 
-    def resolved(self, spec: Spec) -> Self:
-        task = self.task or ("sample" if self.images is None else "score")
-        if task == "describe":
-            self._only_task(task)
-        filled: dict[str, Any] = {"task": task} | self._common(spec) | self._uploaded(spec, task)
-        n = filled.get("num_samples", self.num_samples)
-        filled["label"] = self._labels(spec, filled["seed"], n, draw=task == "sample")
-        sigma = self._sigma(spec, task)
-        setting = None
-        if task in ("score", "explain", "describe"):
-            self._refuse(f"{task} takes no step", "steps", "sampler", "step_size", "noise", "eta", "schedule")
-            self._refuse(f"{task} draws nothing and knows no class", "seed", "label")
-            filled |= {"sigma": sigma, "steps": 1, "seed": None}
-        else:
-            setting = self._setting_of(spec, task, sigma)
-            names = ("sampler", "steps", *(("step_size", "noise") if setting.sampler in WALKS else ()))
-            filled |= {"sigma": sigma} | {name: getattr(setting, name) for name in names}
-            filled["schedule"] = None if setting.one_level else setting.schedule
-            filled["eta"] = setting.eta if setting.sampler in TAKE_ETA else None
-        request = self._with(filled, setting)
-        request._check_work(request.evaluations)
-        request._check_size(spec)
-        return request
+    def resolved(self, spec: Spec) -> tuple[Order, Setting | None]:
+        name = self.task or ("sample" if self.images is None else "score")
+        if name == "describe":
+            self._only_task(name)
+            return Order(task=name), None
+        task, files = TASKS[name], self._files(name)
+        n, seed = self._count(len(files) if task.pictures else None), self._seed()
+        self._check_format()
+        if task.pictures:
+            self._check_formats(task, name)
+        label = self._labels(spec, seed, n, draw=name == "sample")
+        sigma = self._sigma(spec, name)
+        setting = self._setting_of(spec, name, sigma) if task.draws else None
+        if setting is None:
+            self._refuse(f"{name} takes no step", "steps", "sampler", "step_size", "noise", "eta", "schedule")
+            self._refuse(f"{name} draws nothing and knows no class", "seed", "label")
+        pictures = [picture("images", data, spec, k) for k, data in enumerate(files)]
+        order = self._order(
+            spec,
+            task=name,
+            n=n,
+            seed=seed if task.draws else None,
+            label=label,
+            setting=setting,
+            nfe=task.readings + (0 if setting is None else setting.nfe),
+            facts=_facts(name, setting, sigma),
+            format="json" if name == "score" else self.format,
+            pictures=torch.stack(pictures) if pictures else None,
+            keep=kept(self.mask, spec),
+            pictured=name != "score",
+            sigma=sigma,
+        )
+        return order, setting
 
-    def _uploaded(self, spec: Spec, task: str) -> dict[str, Any]:
-        """Return images as a list, and what follows from how many there are."""
-        wanted = task in ("score", "refine", "restore", "explain")
-        if wanted and self.images is None:
-            raise BadRequest("images", f"{task} wants pictures", f"1 to {SAMPLES_MAX} pictures")
+    begin = staticmethod(answering)
+
+    def _files(self, task: str) -> list[bytes]:
+        """Return the pictures that were sent, for a task that wants some."""
         if self.mask is not None and task != "restore":
             raise BadRequest("mask", f"means nothing to the task {task}", "only with task restore")
-        if not wanted:
+        if not TASKS[task].pictures:
             if self.images is not None:
                 raise BadRequest("images", f"{task} starts from noise", "score, refine, restore or explain")
-            return {}
-        images = [self.images] if isinstance(self.images, str) else self.images or []
-        if not images:
+            return []
+        if self.images is None:
+            raise BadRequest("images", f"{task} wants pictures", f"1 to {SAMPLES_MAX} pictures")
+        files = [self.images] if isinstance(self.images, bytes) else self.images
+        if not files:
             raise BadRequest("images", "an empty list", f"1 to {SAMPLES_MAX} pictures")
-        if isinstance(self.label, list) and len(self.label) != len(images):
-            said = f"{len(self.label)} labels for {len(images)} images"
-            raise BadRequest("label", said, "one, or one for each image")
-        if "num_samples" in self.model_fields_set and self.num_samples != len(images):
-            said = f"{self.num_samples} images asked for and {len(images)} sent"
-            raise BadRequest("num_samples", said, "as many as pictures")
-        if task in ("score", "explain") and self.stream:
-            raise BadRequest("stream", f"{task} looks only once", "false")
-        if task == "score" and "format" in self.model_fields_set and self.format != "json":
-            raise BadRequest("format", "a score is numbers", "json")
-        if task == "explain" and self.format in ("filmstrip", "gif"):
-            raise BadRequest("format", "a heat map stands still", "png, json, npy or zip")
-        return {
-            "images": images,
-            "num_samples": len(images),
-            "format": "json" if task == "score" else self.format,
-        }
+        return files
+
+    def _check_formats(self, task: Task, name: str) -> None:
+        """Refuse a format that a task does not have."""
+        if not task.draws and self.stream:
+            raise BadRequest("stream", f"{name} looks only once", "false")
+        if task.formats and "format" in self.model_fields_set and self.format not in task.formats:
+            *first, last = task.formats
+            raise BadRequest("format", task.why, f"{', '.join(first)} or {last}" if first else last)
 
     def _setting_of(self, spec: Spec, task: str, sigma: float | None) -> Setting:
-        """Return how a task's images are drawn: as the model's own are, but for what the task is about."""
-        walk = _walk(spec)
+        """Return how a task's images are drawn: by the model's defaults, except for what the task changes."""
+        walk = walk_of(spec)
         names = ("sampler", "steps", "schedule", "eta", "step_size", "noise")
         given = {name: getattr(self, name) for name in names}
         defaults = spec.defaults
@@ -154,8 +162,8 @@ class EnergyRequest(PictureRequest):
         return fitting(restoring if self.schedule == "tuned" else replace(restoring, tuned=()), **given)
 
     def _sigma(self, spec: Spec, task: str) -> float | None:
-        """Return the noise level of the task; none where it is drawn from the model's sigma_max."""
-        walk = _walk(spec)
+        """Return the noise level of the task; None if it is drawn from the model's sigma_max."""
+        walk = walk_of(spec)
         if walk.plain and task == "restore" and self.mask is None:
             why = "this model knows one noise level, and so no noise to take away"
             raise BadRequest("mask", why, "a mask")
@@ -173,50 +181,18 @@ class EnergyRequest(PictureRequest):
             raise BadRequest("sigma", f"this model does not know the noise level {self.sigma:g}", allowed)
         return self.sigma
 
-    def _refuse(self, why: str, *names: str) -> None:
-        if beside := [name for name in names if name in self.model_fields_set]:
-            raise BadRequest(beside[0], why, "leave it out")
 
-    def pictures(self, spec: Spec) -> Tensor:
-        """Return the images of a resolved request, (N, C, H, W) in [-1, 1].
-
-        Raises:
-            BadRequest: one of them is no picture of the model's size.
-        """
-        assert isinstance(self.images, list)
-        return torch.stack([self._picture("images", k, text, spec) for k, text in enumerate(self.images)])
-
-    def kept(self, spec: Spec) -> Tensor | None:
-        """Return which pixels the mask keeps, (1, H, W) bool; none without one; raises as `pictures`."""
-        if self.mask is None:
-            return None
-        return self._picture("mask", 0, self.mask, spec).mean(0, keepdim=True) > 0
-
-    def _picture(self, name: str, k: int, text: str, spec: Spec) -> Tensor:
-        try:
-            return decoded(text, spec.shape)
-        except ValueError as error:
-            c, h, w = spec.shape
-            allowed = f"{w} x {h} pixels, {'gray' if c == 1 else 'colour'}, {', '.join(FORMATS)}"
-            raise BadRequest(name, f"{name} {k}: {error}", allowed) from None
-
-    @property
-    def pictured(self) -> bool:
-        return self.task != "score"
-
-    @property
-    def evaluations(self) -> int:
-        readings = 2 if self.task == "refine" else 1
-        return readings if self._setting is None else self.setting.nfe + readings
-
-    def settings(self, spec: Spec) -> dict[str, Any]:
-        names = ("task", "sampler", "steps", "schedule", "eta", "sigma", "step_size", "noise")
-        return {"model": spec.name, "weights": spec.weights} | {name: getattr(self, name) for name in names}
-
-
-def _walk(spec: Spec) -> Walk:
-    assert spec.walk is not None  # of an energy
-    return spec.walk
+def _facts(task: str, setting: Setting | None, sigma: float | None) -> dict[str, Any]:
+    """Return what the answer depends on, by name."""
+    names = ("sampler", "steps", "schedule", "eta", "sigma", "step_size", "noise")
+    facts: dict[str, Any] = {"task": task} | dict.fromkeys(names) | {"steps": 1, "sigma": sigma}
+    if setting is not None:
+        facts |= {"sampler": setting.sampler, "steps": setting.steps}
+        facts["schedule"] = None if setting.one_level else setting.schedule
+        facts["eta"] = setting.eta if setting.sampler in TAKE_ETA else None
+        if setting.sampler in WALKS:
+            facts |= {"step_size": setting.step_size, "noise": setting.noise}
+    return facts
 
 
 def _drawn_by(defaults: Defaults, sampler: str, steps: int) -> Defaults:

@@ -18,7 +18,7 @@ from ts.context import Context
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
 from genserve.runs.export import export
-from genserve.serving.hosts import torchserve as host
+from genserve.serving.hosts import visits
 
 # Metric.parse in the host's front end, less the unit and the time
 LINE = re.compile(r"\[METRICS\](\w+)\.\w+:([0-9\-,.e]+)\|#([^|]*)\|#type:(\w+)\|#hostname:[^,]+,[^,]+,all")
@@ -88,17 +88,17 @@ def test_a_worker_tells_every_declared_metric_as_zero_when_it_has_loaded(
         assert line.value == 0
     if mode == "continuous":
         handler._lock.close()  # the next one may have this archive
-    host.tell(metrics, handler.meter, "2.5")
+    visits.tell(metrics, handler.service.meter, "2.5")
     assert lines(caplog) == []  # what has not grown is not told again
 
 
 def test_a_worker_tells_what_its_requests_were(archive: Path, caplog: pytest.LogCaptureFixture) -> None:
     handler, metrics = started(archive, "batched")
     caplog.set_level(logging.INFO)
-    good = {"num_samples": "2", "steps": "5"}
-    replies = handler.replies([good, {"steps": "0"}, good], [{}, {}, {}])
+    good = {"num_samples": 2, "steps": 5}
+    replies = handler.service.answers([good, {"steps": 0}, good])
     assert [reply.status for reply in replies] == [200, 400, 200]
-    host.tell(metrics, handler.meter, "1.0")
+    visits.tell(metrics, handler.service.meter, "1.0")
     sums = {(line.name, line.labels.get("le")): line.value for line in lines(caplog)}
     assert sums.keys() <= {(name, None) for name in DECLARED} | {
         ("genserve_request_seconds_bucket", le) for _, le in sums
@@ -116,13 +116,13 @@ def test_a_worker_tells_what_its_requests_were(archive: Path, caplog: pytest.Log
 def test_a_worker_tells_while_the_host_waits_for_it(
     archive: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host, "TELL_EVERY_S", 0.02)
+    monkeypatch.setattr(visits, "TELL_EVERY_S", 0.02)
     handler, metrics = started(archive, "batched")
     caplog.set_level(logging.INFO)
     metrics.request_ids = {
         0: "another request"
     }  # the host's own thread changes them; they are not ours to read
-    handler.meter.add("failed")
+    handler.service.meter.add("failed")
     deadline = time.monotonic() + 60
     while not any(record.name == WRITER for record in list(caplog.records)):
         assert time.monotonic() < deadline

@@ -1,19 +1,17 @@
 """Requests: what is taken, what is refused, and that a refusal names its field."""
 
 import dataclasses
-import runpy
 from typing import Any
 
 import pytest
-from real_server import ROOT
 
 from genserve.runs.contract import Spec
-from genserve.sampling.schedules import SCHEDULES, Tuned
-from genserve.sampling.solvers import SAMPLERS, WALKS
-from genserve.serving.fields import BadRequest, allowed, members, parse
+from genserve.sampling.schedules import Tuned
+from genserve.sampling.settings import Setting
+from genserve.serving.fields import BadRequest, parse
+from genserve.serving.orders import Order
 from genserve.serving.requests.diffusion import DiffusionRequest
-from genserve.serving.requests.energy import EnergyRequest
-from genserve.serving.requests.pictures import WORK_MAX, PictureRequest
+from genserve.serving.requests.pictures import WORK_MAX
 
 DIGITS = Spec(
     name="digits",
@@ -27,52 +25,65 @@ DIGITS = Spec(
 PLAIN = Spec(name="plain", family="diffusion", shape=(3, 32, 32), classes=(), sigma_min=0.002, sigma_max=80.0)
 
 
-def resolved(fields: dict[str, Any], spec: Spec = DIGITS, *, text: bool = False) -> DiffusionRequest:
-    return parse(DiffusionRequest, fields, text).resolved(spec)
+def resolved(fields: dict[str, Any], spec: Spec = DIGITS, *, text: bool = False) -> tuple[Order, Setting]:
+    order, setting = parse(DiffusionRequest, fields, text).resolved(spec)
+    assert setting is not None
+    return order, setting
+
+
+def order(fields: dict[str, Any], spec: Spec = DIGITS, *, text: bool = False) -> Order:
+    return resolved(fields, spec, text=text)[0]
+
+
+def setting(fields: dict[str, Any], spec: Spec = DIGITS) -> Setting:
+    return resolved(fields, spec)[1]
+
+
+def labels(fields: dict[str, Any], spec: Spec = DIGITS, *, text: bool = False) -> list[int]:
+    """Return the class of each image, of a request that has classes."""
+    label = order(fields, spec, text=text).label
+    assert label is not None
+    return list(label)
 
 
 def test_no_field_at_all_is_a_request_with_the_model_s_defaults() -> None:
-    request = resolved({})
-    assert (request.num_samples, request.steps, request.sampler, request.schedule) == (
-        16,
-        12,
-        "dpmpp_2m",
-        "karras",
-    )
-    assert request.guidance == 1
-    assert request.seed != resolved({}).seed
+    images, how_drawn = resolved({})
+    assert (images.n, images.format, images.scale) == (16, "png", 1)
+    assert (how_drawn.steps, how_drawn.sampler, how_drawn.schedule) == (12, "dpmpp_2m", "karras")
+    assert how_drawn.guidance == 1
+    assert images.seed != order({}).seed
 
 
 def test_the_model_s_own_eta_goes_with_its_own_sampler_only() -> None:
     noisy = dataclasses.replace(DIGITS, sampler="ddim", eta=0.5)
-    assert resolved({}, noisy).eta == 0.5
-    assert resolved({"steps": 3}, noisy).eta == 0.5
-    assert resolved({"eta": 0}, noisy).eta == 0
-    assert resolved({"sampler": "ddim"}, noisy).eta == 0
-    assert resolved({"sampler": "heun"}, noisy).eta is None
+    assert setting({}, noisy).eta == 0.5
+    assert setting({"steps": 3}, noisy).eta == 0.5
+    assert setting({"eta": 0}, noisy).eta == 0
+    assert setting({"sampler": "ddim"}, noisy).eta == 0
+    assert order({"sampler": "heun"}, noisy).facts["eta"] is None
     with pytest.raises(ValueError, match="eta"):
         dataclasses.replace(DIGITS, sampler="heun", eta=0.5)
 
 
 def test_the_steps_alone_bring_what_was_found_for_them() -> None:
-    found = (
+    tuned = (
         Tuned(sampler="dpmpp_2m", eta=0.6, sigmas=(30.0, 3.0, 0.5)),
         Tuned(sampler="heun", sigmas=(9.0,)),
     )
-    spec = dataclasses.replace(DIGITS, sampler="ddim", eta=1.0, steps=3, tuned=found)
+    spec = dataclasses.replace(DIGITS, sampler="ddim", eta=1.0, steps=3, tuned=tuned)
 
-    def way(**fields: Any) -> tuple[Any, ...]:
-        request = resolved(fields, spec)
-        return request.sampler, request.steps, request.schedule, request.eta
+    def levels(**fields: Any) -> tuple[Any, ...]:
+        facts = order(fields, spec).facts
+        return tuple(facts[name] for name in ("sampler", "steps", "schedule", "eta"))
 
-    assert way() == ("dpmpp_2m", 3, "tuned", 0.6)
-    assert way(steps=1) == ("heun", 1, "tuned", None)
-    assert way(steps=5) == ("ddim", 5, "karras", 1.0)  # nothing was found
-    assert way(schedule="karras") == ("ddim", 3, "karras", 1.0)
-    assert way(sampler="ddim") == ("ddim", 3, "karras", 0.0)
-    assert way(eta=0) == ("ddim", 3, "karras", 0.0)
-    assert way(schedule="tuned", sampler="ddim") == ("ddim", 3, "tuned", 0.0)
-    assert way(schedule="tuned", eta=0.1) == ("dpmpp_2m", 3, "tuned", 0.1)
+    assert levels() == ("dpmpp_2m", 3, "tuned", 0.6)
+    assert levels(steps=1) == ("heun", 1, "tuned", None)
+    assert levels(steps=5) == ("ddim", 5, "karras", 1.0)  # nothing was found
+    assert levels(schedule="karras") == ("ddim", 3, "karras", 1.0)
+    assert levels(sampler="ddim") == ("ddim", 3, "karras", 0.0)
+    assert levels(eta=0) == ("ddim", 3, "karras", 0.0)
+    assert levels(schedule="tuned", sampler="ddim") == ("ddim", 3, "tuned", 0.0)
+    assert levels(schedule="tuned", eta=0.1) == ("dpmpp_2m", 3, "tuned", 0.1)
     with pytest.raises(BadRequest, match="tuned knows 3, 1") as caught:
         resolved({"schedule": "tuned", "steps": 5}, spec)
     assert caught.value.field == "steps"
@@ -168,16 +179,14 @@ def test_a_wrong_field_is_named_with_what_is_allowed(fields: dict[str, Any], fie
 
 
 def test_without_a_label_each_image_has_a_class_of_its_own_seed_and_index() -> None:
-    first, later = resolved({"seed": 3}).label, resolved({"seed": 3, "first_index": 8}).label
-    assert isinstance(first, list)
-    assert isinstance(later, list)
+    first, later = labels({"seed": 3}), labels({"seed": 3, "first_index": 8})
     assert first[8:] == later[:8]
-    many = [label for seed in range(100) for label in resolved({"seed": seed, "steps": 1}).label]
+    many = [label for seed in range(100) for label in labels({"seed": seed, "steps": 1})]
     counts = [many.count(k) for k in range(10)]  # of 1,600, chi-square with 9 degrees of freedom
     assert sum((c - 160) ** 2 / 160 for c in counts) < 27.9  # exceeded once in a thousand
-    assert resolved({"label": "none"}).label is None
-    assert resolved({"guidance": 2}).guidance == 2
-    assert resolved({}, PLAIN).label is None
+    assert order({"label": "none"}).label is None
+    assert setting({"guidance": 2}).guidance == 2
+    assert order({}, PLAIN).label is None
 
 
 @pytest.mark.parametrize("number", ["1_0", "4.0", " 4", "+3", "", "\u0663"])
@@ -188,9 +197,9 @@ def test_a_number_in_a_form_is_digits(number: str) -> None:
 
 
 def test_a_class_goes_by_number_or_name_and_only_where_there_are_classes() -> None:
-    assert resolved({"label": 7, "num_samples": 2}).label == [7, 7]
-    assert resolved({"label": "7", "num_samples": 1}).label == [7]
-    assert resolved({"label": [3, "4"]}).label == [3, 4]
+    assert labels({"label": 7, "num_samples": 2}) == [7, 7]
+    assert labels({"label": "7", "num_samples": 1}) == [7]
+    assert labels({"label": [3, "4"]}) == [3, 4]
     named = Spec(
         name="pets",
         family="diffusion",
@@ -199,7 +208,7 @@ def test_a_class_goes_by_number_or_name_and_only_where_there_are_classes() -> No
         sigma_min=0.01,
         sigma_max=80.0,
     )
-    assert resolved({"label": "dog,cat"}, named, text=True).label == [1, 0]
+    assert labels({"label": "dog,cat"}, named, text=True) == [1, 0]
     with pytest.raises(BadRequest, match="no class"):
         resolved({"label": 0}, PLAIN)
 
@@ -216,9 +225,7 @@ def test_a_label_means_one_class_in_json_in_text_and_in_a_list() -> None:
                 ({"label": str(label)}, True),
             ):
                 try:
-                    results.append(
-                        resolved(fields | {"num_samples": "1" if text else 1}, spec, text=text).label
-                    )
+                    results.append(labels(fields | {"num_samples": "1" if text else 1}, spec, text=text))
                 except BadRequest as error:
                     results.append(error.field)
             expected: Any = "label"
@@ -231,7 +238,7 @@ def test_a_label_means_one_class_in_json_in_text_and_in_a_list() -> None:
 
 def test_work_is_bounded_with_guidance_counted() -> None:
     steps = WORK_MAX // 64
-    assert resolved({"num_samples": 64, "steps": steps}).steps == steps
+    assert setting({"num_samples": 64, "steps": steps}).steps == steps
     with pytest.raises(BadRequest, match="network evaluations"):
         resolved({"num_samples": 64, "steps": steps, "label": 1, "guidance": 2})
 
@@ -258,46 +265,4 @@ def test_too_large_an_answer_names_what_makes_it_so(fields: dict[str, Any], fiel
 
 
 def test_image_numbers_go_on_where_another_request_stopped() -> None:
-    assert list(resolved({"num_samples": 3, "first_index": 5}).indices) == [5, 6, 7]
-
-
-@pytest.mark.parametrize(
-    ("kind", "family"), [(DiffusionRequest, "A diffusion model"), (EnergyRequest, "An energy")]
-)
-def test_every_allowed_value_stands_under_its_family(kind: type[PictureRequest], family: str) -> None:
-    page = (ROOT / "docs" / "api.md").read_text()
-    rows: dict[str, str] = {}
-    for title in ("Both take:", f"{family} also takes:"):
-        for line in page.partition(title)[2].strip().split("\n\n")[0].splitlines()[2:]:
-            name, _, values, _ = (cell.strip() for cell in line.strip("|").split("|"))
-            assert name not in rows
-            rows[name] = values
-    assert rows.keys() == {f"`{name}`" for name in kind.model_fields}
-    for name, field in kind.model_fields.items():
-        assert members(field.annotation) in ([], rows[f"`{name}`"].split(", ")), name
-        assert rows[f"`{name}`"] == allowed(kind, name)
-
-
-def test_requests_list_every_solver_and_schedule_there_is() -> None:
-    for kind, samplers in ((DiffusionRequest, SAMPLERS), (EnergyRequest, {*SAMPLERS, *WALKS})):
-        assert set(members(kind.model_fields["sampler"].annotation)) == set(samplers)
-        assert set(members(kind.model_fields["schedule"].annotation)) == set(SCHEDULES)
-
-
-@pytest.mark.parametrize("kind", [DiffusionRequest, EnergyRequest])
-def test_what_is_said_to_be_allowed_is_allowed_and_nothing_more(kind: type[PictureRequest]) -> None:
-    for name, field in kind.model_fields.items():
-        for value in members(field.annotation):
-            assert str(getattr(parse(kind, {name: value}, True), name)).lower() == value
-        first, _, last = allowed(kind, name).partition(" to ")
-        if first.isdecimal() and last.isdecimal():
-            for end, beyond in ((first, int(first) - 1), (last, int(last) + 1)):
-                assert getattr(parse(kind, {name: end}, True), name) == int(end)
-                with pytest.raises(BadRequest, match="out of range"):
-                    parse(kind, {name: beyond}, False)
-
-
-def test_the_page_about_the_api_is_the_one_made_from_it() -> None:
-    root = ROOT
-    made = runpy.run_path(str(root / "scripts" / "api_docs.py"))["page"]()
-    assert (root / "docs" / "api.md").read_text() == made, "run: python scripts/api_docs.py"
+    assert list(order({"num_samples": 3, "first_index": 5}).indices) == [5, 6, 7]

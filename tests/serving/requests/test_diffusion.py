@@ -1,4 +1,4 @@
-"""The diffusion handler in this process, over the shipped model: settings, formats, and company."""
+"""The shipped diffusion model in this process: settings, formats, and company."""
 
 import base64
 import io
@@ -10,24 +10,28 @@ from typing import Any
 import numpy as np
 import pytest
 from by_hand import ByHand
-from loading import diffusion_handler
+from loading import service
 from PIL import Image
 
 from genserve import images
+from genserve.serving.orders import Order
+from genserve.serving.replies import Reply
+from genserve.serving.requests.diffusion import DiffusionRequest
+from genserve.serving.service import Service
 
 
 @pytest.fixture(scope="module")
-def handler(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return diffusion_handler(tmp_path_factory.mktemp("model"), continuous=False, budget=8, lanes=2)
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    return service(tmp_path_factory.mktemp("model"))
 
 
-def ask(handler: Any, *requests: dict[str, Any]) -> list[Any]:
-    replies = handler.replies([{"body": fields} for fields in requests], [{} for _ in requests])
+def ask(digits: Service, *requests: dict[str, Any]) -> list[Reply]:
+    replies = digits.answers(requests)
     assert len(replies) == len(requests)
-    return replies  # type: ignore[no-any-return]
+    return replies
 
 
-def pixels(reply: Any) -> np.ndarray:
+def pixels(reply: Reply) -> np.ndarray:
     assert reply.status == 200, reply.body
     return np.load(io.BytesIO(reply.body)).astype(int)
 
@@ -55,18 +59,19 @@ def test_in_company_every_request_gets_what_its_formula_gives(
     precision: str, largest: int, mean: float, tmp_path: Path
 ) -> None:
     """In gray levels: float32 leaves the last one to rounding, bf16 more where a stroke's edge moves."""
-    settings = {"continuous": False, "budget": 8, "lanes": 2, "precision": precision}
-    served, by_hand = diffusion_handler(tmp_path, **settings), ByHand("diffusion-mnist")
-    replies = ask(served, *({**request, "format": "npy"} for request in MIXED))
+    by_hand = ByHand("diffusion-mnist")
+    replies = ask(
+        service(tmp_path, precision=precision), *({**request, "format": "npy"} for request in MIXED)
+    )
     for request, reply in zip(MIXED, replies, strict=True):
         error = abs(pixels(reply) - images.to_pixels(by_hand.drawn(request)).astype(int))
         assert error.max() <= largest, request
         assert error.mean() <= mean, request
 
 
-def test_an_image_is_its_seed_and_index(handler: Any) -> None:
+def test_an_image_is_its_seed_and_index(digits: Service) -> None:
     few, many, later = ask(
-        handler,
+        digits,
         {"num_samples": 2, "seed": 1, "format": "npy", "steps": 4},
         {"num_samples": 5, "seed": 1, "format": "npy", "steps": 4},
         {"num_samples": 2, "seed": 1, "first_index": 3, "format": "npy", "steps": 4},
@@ -76,14 +81,14 @@ def test_an_image_is_its_seed_and_index(handler: Any) -> None:
     assert abs(pixels(few)[0] - pixels(few)[1]).max() > 100
 
 
-def test_a_drawn_seed_can_be_asked_for_again(handler: Any) -> None:
-    (first,) = ask(handler, {"num_samples": 1, "steps": 3})
-    (again,) = ask(handler, {"num_samples": 1, "steps": 3, "seed": int(first.headers["X-Seed"])})
+def test_a_drawn_seed_can_be_asked_for_again(digits: Service) -> None:
+    (first,) = ask(digits, {"num_samples": 1, "steps": 3})
+    (again,) = ask(digits, {"num_samples": 1, "steps": 3, "seed": int(first.headers["X-Seed"])})
     assert first.body == again.body
 
 
-def test_bad_requests_are_answered_among_good_ones(handler: Any) -> None:
-    replies = ask(handler, MIXED[0], {"steps": 0}, MIXED[1], {"nonsense": 1}, {"label": 10})
+def test_bad_requests_are_answered_among_good_ones(digits: Service) -> None:
+    replies = ask(digits, MIXED[0], {"steps": 0}, MIXED[1], {"nonsense": 1}, {"label": 10})
     assert [r.status for r in replies] == [200, 400, 200, 400, 400]
     assert [json.loads(r.body)["field"] for r in replies if r.status == 400] == [
         "steps",
@@ -93,24 +98,24 @@ def test_bad_requests_are_answered_among_good_ones(handler: Any) -> None:
 
 
 def test_a_row_that_breaks_us_is_a_500_and_nobody_else_notices(
-    handler: Any, monkeypatch: pytest.MonkeyPatch
+    digits: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sampler = type(handler).sampler
+    begin = DiffusionRequest.begin
 
-    def broken(self: Any, request: Any, see: Any, notes: Any) -> Any:
-        if request.seed == 13:
+    def broken(order: Order, *more: Any) -> Any:
+        if order.seed == 13:
             raise RuntimeError("a bug")
-        return sampler(self, request, see, notes)
+        return begin(order, *more)
 
-    monkeypatch.setattr(type(handler), "sampler", broken)
-    replies = ask(handler, MIXED[0], {"seed": 13}, MIXED[1])
+    monkeypatch.setattr(DiffusionRequest, "begin", staticmethod(broken))
+    replies = ask(digits, MIXED[0], {"seed": 13}, MIXED[1])
     assert [r.status for r in replies] == [200, 500, 200]
-    assert ask(handler, MIXED[0])[0].body == replies[0].body  # and the next batch is as any other
+    assert ask(digits, MIXED[0])[0].body == replies[0].body  # and the next batch is as any other
 
 
-def test_a_filmstrip_of_heun_shows_each_level_once(handler: Any) -> None:
+def test_a_filmstrip_of_heun_shows_each_level_once(digits: Service) -> None:
     strips = ask(
-        handler,
+        digits,
         *(
             {"num_samples": 1, "seed": 1, "steps": 5, "format": "filmstrip", "sampler": s}
             for s in ("heun", "ddim")
@@ -122,12 +127,12 @@ def test_a_filmstrip_of_heun_shows_each_level_once(handler: Any) -> None:
     assert abs(heun[:, 30:58] - ddim[:, 30:58]).max() > 0  # and then its own way, not Euler's trial point
 
 
-def test_every_format_shows_the_same_images(handler: Any) -> None:
+def test_every_format_shows_the_same_images(digits: Service) -> None:
     same = {"num_samples": 3, "seed": 8, "steps": 6, "label": [0, 1, 2], "columns": 3}
     free = {k: v for k, v in same.items() if k != "columns"}
     formats = ("npy", "json", "zip", "filmstrip")
     png, gif, npy, as_json, as_zip, strip = ask(
-        handler, same, {**same, "format": "gif"}, *({**free, "format": f} for f in formats)
+        digits, same, {**same, "format": "gif"}, *({**free, "format": f} for f in formats)
     )
     expected = pixels(npy)[..., 0]
     assert expected.shape == (3, 28, 28)
@@ -166,25 +171,25 @@ def test_every_format_shows_the_same_images(handler: Any) -> None:
     assert np.array_equal(last, sheet)
 
 
-def test_scale_enlarges_pixels(handler: Any) -> None:
-    small, large = ask(handler, *({"num_samples": 1, "seed": 1, "steps": 2, "scale": s} for s in (1, 3)))
+def test_scale_enlarges_pixels(digits: Service) -> None:
+    small, large = ask(digits, *({"num_samples": 1, "seed": 1, "steps": 2, "scale": s} for s in (1, 3)))
     a, b = (np.asarray(Image.open(io.BytesIO(r.body))) for r in (small, large))
     assert np.array_equal(a.repeat(3, 0).repeat(3, 1), b)
 
 
-def test_headers_say_what_it_took(handler: Any) -> None:
-    (reply,) = ask(handler, {"num_samples": 1, "steps": 4, "sampler": "heun", "label": 1, "guidance": 2})
+def test_headers_say_what_it_took(digits: Service) -> None:
+    (reply,) = ask(digits, {"num_samples": 1, "steps": 4, "sampler": "heun", "label": 1, "guidance": 2})
     assert reply.headers["X-NFE"] == "14"
     assert reply.headers["X-Schedule"] == "karras"
     assert "sample;dur=" in reply.headers["Server-Timing"]
     assert all(isinstance(value, str) for value in reply.headers.values())  # anything else kills a worker
 
 
-def test_describe_says_what_the_model_is(handler: Any) -> None:
-    (reply,) = ask(handler, {"task": "describe"})
-    told = json.loads(reply.body)
-    assert told["shape"] == [1, 28, 28]
-    assert told["classes"] == list("0123456789")
+def test_describe_says_what_the_model_is(digits: Service) -> None:
+    (reply,) = ask(digits, {"task": "describe"})
+    description = json.loads(reply.body)
+    assert description["shape"] == [1, 28, 28]
+    assert description["classes"] == list("0123456789")
     assert {
         "family",
         "sampler",
@@ -195,16 +200,18 @@ def test_describe_says_what_the_model_is(handler: Any) -> None:
         "threads",
         "mode",
         "device",
-    } <= told.keys()
+    } <= description.keys()
 
 
-def test_a_fault_of_ours_is_a_500_without_its_details(handler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_a_500_without_its_details(
+    digits: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> Any:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(handler.lanes, "_model", broken)
-    (reply,) = ask(handler, MIXED[0])
+    monkeypatch.setattr(digits.lanes, "_model", broken)
+    (reply,) = ask(digits, MIXED[0])
     assert reply.status == 500
     assert b"secret" not in reply.body
     monkeypatch.undo()
-    assert ask(handler, MIXED[0])[0].status == 200
+    assert ask(digits, MIXED[0])[0].status == 200

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from program import imported
 
 from genserve import images
+from genserve.commands import figures as PROGRAM
 from genserve.drawing.local import draw, fair_classes
 from genserve.files import write_json
 from genserve.measure import curve, metrics
@@ -20,12 +20,12 @@ from genserve.measure.reference import Reference
 from genserve.models.config import ModelConfig
 from genserve.runs.defaults import spec_of
 from genserve.runs.directory import FORMAT, load_classifier, load_model, model_config, write_weights
+from genserve.sampling.defaults import Defaults
 from genserve.sampling.noise import Streams
 from genserve.sampling.schedules import Tuned
-from genserve.sampling.settings import Defaults, Setting
+from genserve.sampling.settings import Setting
 from genserve.sampling.solvers import SAMPLERS
 
-PROGRAM = imported("scripts/figures.py")
 SCALE, TOP = 14, 40  # of 8 x 8 pixels; of the captions
 STEP = (8 + images.GAP) * SCALE
 

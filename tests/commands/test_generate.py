@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from program import background, imported
+from program import background
 from real_server import ROOT
 
+from genserve.commands import answerers
+from genserve.commands import generate as PROGRAM
 from genserve.files import write_json
 from genserve.models.config import ModelConfig
 from genserve.runs.directory import FORMAT, read_weights, write_weights
-
-PROGRAM = imported("scripts/generate.py")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PROGRAM, "cores", lambda: 2)
+    monkeypatch.setattr(answerers, "cores", lambda: 2)
 
 
 def generate(folder: Path, *flags: object) -> dict[str, bytes]:
@@ -194,7 +194,7 @@ def test_what_goes_together_is_drawn_as_a_whole():
 
 
 def test_several_requests_in_one_evaluation_are_the_same_pictures(tiny: Path):
-    draw, together = PROGRAM.from_run(tiny)
+    draw, together = answerers.from_run(tiny)
     assert together == 1  # on a CPU
     fields = [
         {"format": "json", "seed": 5, "steps": 2, "first_index": k, "num_samples": 4} for k in (0, 4, 8)
@@ -209,7 +209,7 @@ def test_the_cores_of_a_machine_are_shared_out_among_its_ranks(monkeypatch: pyte
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     for ranks, each in (("1", 8), ("3", 2), ("9", 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
-        assert PROGRAM.cores() == each
+        assert answerers.cores() == each
 
 
 def test_a_seed_is_drawn_once_and_ranks_need_one(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -43,6 +43,21 @@ def test_it_carries_what_its_handler_imports_and_nothing_of_training(archive: Pa
     assert not {name for name in modules if "energy" in name}
 
 
+def test_it_carries_exactly_the_modules_that_its_handler_imports(archive: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(tmp_path)
+        carried = {name for name in opened.namelist() if name.startswith("genserve/")}
+    program = (
+        "import pathlib, sys; sys.path.insert(0, sys.argv[1]); import diffusion_handler\n"
+        "for name, module in sorted(sys.modules.items()):\n"
+        "    if name.split('.')[0] == 'genserve':\n"
+        "        print(pathlib.Path(module.__file__).relative_to(sys.argv[1]).as_posix())\n"
+    )
+    command = [sys.executable, "-I", "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == carried
+
+
 def test_its_handler_imports_from_the_archive_alone(archive: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path)

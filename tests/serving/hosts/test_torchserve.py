@@ -6,17 +6,18 @@ The context is the host's own class, and so is the code that asks it what goes o
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from loading import diffusion_handler
+from loading import handler as loaded_handler
 from real_server import ROOT
 from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.protocol.otf_message_handler import create_predict_response
 
-from genserve.serving.hosts.torchserve import HOST_SHARE, SLICE_MAX_S, Slices, only_worker
+from genserve.serving.hosts.visits import HOST_SHARE, SLICE_MAX_S, Slices, only_worker
 
 HELD = "held"
 
@@ -41,18 +42,18 @@ class Host:
         bodies = self.handler.handle(data, self.context)
         left = self.context.request_ids
         create_predict_response(bodies, left, "Prediction success", 200, context=self.context)
-        told: dict[str, Any] = {}
+        sent: dict[str, Any] = {}
         for i, key in enumerate(ids):
             if i not in left:
-                told[key] = HELD
+                sent[key] = HELD
                 continue
             headers = self.context.get_response_headers(i)
             state = {None: None, "true": "more", "false": "last"}[headers.get("ts_stream_next")]
-            told[key] = (self.context.get_response_status(i)[0], headers, bodies[i], state)
+            sent[key] = (self.context.get_response_status(i)[0], headers, bodies[i], state)
             self.bodies[key] = {}  # the host sends a body once to a stream
             if state != "more":
                 del self.bodies[key]
-        return told
+        return sent
 
     def until_answered(self, key: str) -> list[Any]:
         """Return everything that one request is sent."""
@@ -60,14 +61,14 @@ class Host:
         deadline = time.monotonic() + 120  # a machine may be busy
         while key in self.bodies:
             assert time.monotonic() < deadline
-            if (told := self.visit()[key]) != HELD:
-                sent.append(told)
+            if (part := self.visit()[key]) != HELD:
+                sent.append(part)
         return sent
 
 
 @pytest.fixture(scope="module")
 def handler(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return diffusion_handler(tmp_path_factory.mktemp("model"), continuous=True, budget=8, lanes=2)
+    return loaded_handler(tmp_path_factory.mktemp("model"), mode="continuous")
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def host(handler: Any) -> Iterator[Host]:
     host.bodies.clear()
     host.context.request_ids = {}
     assert handler.handle([], host.context) == []  # everybody hung up
-    assert handler._open == {}
+    assert not handler.service.open
 
 
 def test_a_plain_request_is_held_and_then_answered_whole(host: Host) -> None:
@@ -116,16 +117,17 @@ def test_newcomers_leave_first_and_bad_ones_at_once(host: Host) -> None:
         "describe": {"task": "describe"},
         "short": {"num_samples": 1, "steps": 2},
     }
-    told = host.visit()
-    assert told["bad"][0] == 400
-    assert json.loads(told["describe"][2])["mode"] == "continuous"
-    assert told["long"] == HELD
+    sent = host.visit()
+    assert sent["bad"][0] == 400
+    assert json.loads(sent["describe"][2])["mode"] == "continuous"
+    assert sent["long"] == HELD
     host.until_answered("short")
     assert "long" in host.bodies
 
 
 def test_a_request_that_is_not_done_in_time_is_a_504(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host.handler, "deadline_s", 0.15)
+    service = host.handler.service
+    monkeypatch.setattr(service, "running", replace(service.running, deadline_s=0.15))
     host.bodies |= {
         "plain": {"num_samples": 16, "steps": 1000},
         "frames": {"num_samples": 16, "steps": 1000, "stream": True},
@@ -133,9 +135,9 @@ def test_a_request_that_is_not_done_in_time_is_a_504(host: Host, monkeypatch: py
     }
     sent: dict[str, list[Any]] = {key: [] for key in host.bodies}
     while host.bodies:
-        for key, told in host.visit().items():
-            if told != HELD:
-                sent[key].append(told)
+        for key, part in host.visit().items():
+            if part != HELD:
+                sent[key].append(part)
     ((status, _, body, state),) = sent["plain"]
     assert (status, state) == (504, None)
     assert "not done within 0.15 s" in json.loads(body)["message"]
@@ -153,7 +155,7 @@ def test_a_fault_of_the_model_answers_those_in_flight_and_nobody_later(
         def broken(*_: Any) -> Any:
             raise RuntimeError("secret")
 
-        patch.setattr(host.handler.lanes, "_model", broken)
+        patch.setattr(host.handler.service.lanes, "_model", broken)
         ((status, _, body, _),) = host.until_answered("plain")
         assert status == 500
         assert b"secret" not in body
@@ -168,7 +170,7 @@ def test_who_is_gone_is_forgotten(host: Host) -> None:
     host.visit()
     del host.bodies["gone"]
     host.visit()
-    assert list(host.handler._open) == ["here"]
+    assert list(host.handler.service.open) == ["here"]
 
 
 def test_a_visit_is_a_slice_of_time(host: Host) -> None:
@@ -181,7 +183,7 @@ def test_a_visit_is_a_slice_of_time(host: Host) -> None:
 
 def test_slices_follow_the_time_that_the_host_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("genserve.serving.hosts.torchserve.time.perf_counter", lambda: now)
+    monkeypatch.setattr("genserve.serving.hosts.visits.time.perf_counter", lambda: now)
     slices = Slices()
     for _ in range(100):
         slices.leave(coming_back=True, answered=False)
@@ -191,7 +193,7 @@ def test_slices_follow_the_time_that_the_host_takes(monkeypatch: pytest.MonkeyPa
     assert kept == pytest.approx(0.002 / HOST_SHARE, rel=0.01)
     assert HOST_SHARE <= 0.05
     slices.leave(coming_back=False, answered=False)
-    now += 60  # nobody asked for anything
+    now += 60  # no request came
     assert slices.enter() == pytest.approx(0.002 / HOST_SHARE, rel=0.01)
     slices.leave(coming_back=True, answered=True)
     now += 0.002

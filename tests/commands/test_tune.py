@@ -7,17 +7,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import program
 import pytest
 from real_server import ROOT
 
-from genserve.drawing.local import served
+from genserve.commands import tune
 from genserve.files import write_json
-from genserve.runs.defaults import serving_of
+from genserve.runs.defaults import spec_of
 from genserve.runs.export import export
 from genserve.sampling.schedules import Tuned
+from genserve.sampling.settings import Setting
 
-tune = program.imported("scripts/tune_steps")
 RUN = ROOT / "weights/diffusion-mnist"
 
 
@@ -89,8 +88,9 @@ def test_what_is_found_is_served(copied: Path, tmp_path: Path, capsys: pytest.Ca
     assert found[0] == earlier
     assert len(found[1]["sigmas"]) == 3
     assert found[1]["eta"] == 0
-    assert export(copied, tmp_path / "out").tuned_for(3).sigmas == tuple(found[1]["sigmas"])
-    assert served(serving_of(copied)) == f"{found[1]['sampler']}:3:schedule=tuned"
+    assert export(copied, tmp_path / "out").defaults.tuned_for(3).sigmas == tuple(found[1]["sigmas"])
+    defaults = spec_of(copied).defaults
+    assert Setting.of(defaults).text(defaults) == f"{found[1]['sampler']}:3:schedule=tuned"
 
     before_all: dict[str, Any] = json.loads((copied / "serving.json").read_text())
     tune.main(

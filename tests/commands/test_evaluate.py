@@ -17,21 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from loading import new
+from loading import service
 from PIL import Image
-from program import imported
 
+from genserve.commands import evaluate as PROGRAM
 from genserve.data.pictures import DataConfig, load_images
 from genserve.files import write_json
 from genserve.measure import metrics
 from genserve.measure.features import features_of, read_stats
 from genserve.runs.directory import load_classifier, read_config, read_metrics
-from genserve.runs.export import export
 
 ROOT = Path(__file__).parents[2]
-
-
-PROGRAM = imported("scripts/evaluate.py")
 
 
 def evaluate(*flags: str | Path) -> list[dict[str, Any]]:
@@ -217,18 +213,15 @@ def test_a_judge_gives_its_own_distance_in_multiples_of_that_of_held_out_images(
 
 @pytest.fixture
 def server(diffusion: Path, tmp_path: Path) -> Iterator[str]:
-    """The address of the handler over the same model, behind HTTP as it comes with Python."""
-    export(diffusion, tmp_path / "archive")
-    handler = new("diffusion_handler", "DiffusionHandler")
-    handler.version = "1.0"
-    handler.load(tmp_path / "archive", torch.device("cpu"), budget=64, lanes=1, precision="fp32")
-    turn = Lock()  # the handler takes one batch at a time
+    """The address of a service over the same model, behind HTTP as it comes with Python."""
+    model = service(tmp_path / "archive", diffusion, budget=64, lanes=1, precision="fp32")
+    turn = Lock()  # the service is for one thread at a time
 
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with turn:
-                (reply,) = handler.replies([{"body": fields}], [{}])
+                (reply,) = model.answers([fields])
             self.send_response(reply.status)
             self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
@@ -305,7 +298,7 @@ def test_without_the_data_the_shipped_moments_give_the_distance(capsys: pytest.C
         (["--against", "wide.npz"], "wide.npz holds statistics of 2048 features, the network has 24"),
         (["--server", "http://127.0.0.1:1"], "http://127.0.0.1:1 does not answer"),
         (["--n", "5"], "n must be above 5"),
-        (["--precision", "fp16"], "precision must be one of fp32, bf16"),
+        (["--precision", "fp16"], "precision must be one of auto, fp32, bf16"),
         (["--inception-weights", "nowhere.pth"], "there is no file nowhere.pth"),
         (["--inception-weights", "text.npy"], "text.npy is not weights-inception-2015-12-05-6726825d.pth"),
         (["--classifier", "grid"], "grid is no run directory"),

@@ -7,17 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from program import imported
 from real_server import ROOT
 
+from genserve.commands import bench_step as STEPS
+from genserve.commands import detect as PROGRAM
 from genserve.data.pictures import DataConfig, load_images
 from genserve.files import write_json
 from genserve.images import normalise
 from genserve.models.config import ModelConfig
 from genserve.runs.directory import FORMAT, write_weights
-
-PROGRAM = imported("scripts/detect.py")
-STEPS = imported("scripts/bench_step.py")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +89,7 @@ def test_every_way_of_taking_a_step_sees_the_same_gradient(monkeypatch: pytest.M
     """What the benchmark compares does the same work."""
     point = (torch.linspace(-1, 1, 2 * 784).view(2, 1, 28, 28), torch.full((2,), 0.5), torch.tensor([3, 10]))
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
-    found = STEPS.ways(ROOT / "weights/energy-mnist", torch.float32, point)
+    found = STEPS.methods(ROOT / "weights/energy-mnist", torch.float32, point)
     energies = found.pop("forward")(*point)
     assert energies.shape == (2,)
     eager = found.pop("eager")(*point)

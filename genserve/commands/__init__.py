@@ -1,0 +1,1 @@
+"""What `genserve COMMAND` runs; `scripts/` has the same under its own names."""
