@@ -131,7 +131,7 @@ def main(config: Detection) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     model = model_config(config.run)
-    if model.family != "energy":
+    if not model.kind.slopes:
         raise ValueError(f"{config.run} is a run of the family {model.family}, must be of the family energy")
     energy = load_model(config.run)
     learnt = trained_with(config.run, "data") | {"root": str(config.data), "download": False}

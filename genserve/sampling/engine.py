@@ -8,7 +8,7 @@ the answer. A query larger than a batch is answered in parts.
     engine.give(batch, model(*batch.query))
 
 Several batches may be out at a time, one for each of `lanes` evaluators that work side by side: a batch takes
-at most its lane's share of what is open. Nothing here is thread-safe: `genserve.lanes` holds a lock.
+at most its lane's share of what is open. Nothing here is thread-safe: `genserve.sampling.lanes` holds a lock.
 
 Fairness: while more waits than a batch can hold, every open sampler is owed the same share of the images.
 Each has a clock that counts the images taken for it, and a batch serves the smallest clocks first. A
