@@ -31,7 +31,7 @@ from genserve import image_files as pictures
 from genserve.data.pictures import DataConfig, load_images
 from genserve.images import to_pixels
 from genserve.measure import sources
-from genserve.serving.uploads import decoded, encoded
+from genserve.serving.uploads import decoded
 
 
 def trained_on(given: bytes, folder: Path, channels: int) -> NDArray[Any]:
@@ -41,7 +41,7 @@ def trained_on(given: bytes, folder: Path, channels: int) -> NDArray[Any]:
 
 
 def uploaded(given: bytes, folder: Path, channels: int) -> NDArray[Any]:
-    return to_pixels(decoded(encoded(given), (channels, 6, 6))[None])[0]
+    return to_pixels(decoded(given, (channels, 6, 6))[None])[0]
 
 
 def measured(given: bytes, folder: Path, channels: int) -> NDArray[Any]:
