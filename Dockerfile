@@ -17,7 +17,6 @@ COPY requirements-uv.txt requirements-docker.txt ./
 RUN python -m venv .venv && .venv/bin/pip install --quiet --require-hashes -r requirements-uv.txt
 RUN if [ -z "$UV_TORCH_BACKEND" ]; then unset UV_TORCH_BACKEND; fi; .venv/bin/uv pip install --quiet "$TORCH"
 RUN unset UV_TORCH_BACKEND; .venv/bin/uv pip install --quiet --require-hashes -r requirements-docker.txt
-COPY requirements.txt ./
 COPY genserve genserve
 COPY handlers handlers
 COPY scripts scripts
@@ -31,6 +30,7 @@ WORKDIR /app
 COPY --from=build /app/.venv .venv
 COPY --from=build /app/model_store model_store
 COPY config.properties metrics.yaml log4j2.xml ./
+COPY genserve genserve
 COPY scripts/healthcheck scripts/healthcheck
 # Predictions and metrics are reachable from outside the container; management and gRPC stay on its loopback.
 # Logs and unpacked archives are in /tmp: a read-only root wants a tmpfs there.

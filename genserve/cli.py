@@ -1,4 +1,4 @@
-"""What programs share: flags from a config class, and errors that a user can mend in one line."""
+"""Read flags into a config class, and end in one line what a user can mend."""
 
 import logging
 import os
@@ -95,7 +95,7 @@ def config_of(
         parser.add_argument(positional[0], nargs="+", choices=positional[1], help=positional[2])
     for name, (_, help_text) in lists.items():
         default = [str(value) for value in getattr(kind, name)]
-        parser.add_argument(f"--{name}", nargs="+", type=str, default=default, help=help_text)
+        parser.add_argument(f"--{name}", nargs="+", default=default, help=help_text)
     for name, help_text in switches.items():
         parser.add_argument(f"--{name}", action="store_true", help=help_text)
     values: dict[str, Any] = vars(parser.parse_args(_readable(flags(argv))))

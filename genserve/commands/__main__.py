@@ -12,6 +12,7 @@ COMMANDS = {  # name -> module, and its line in the list; a module is imported w
     "evaluate": ("genserve.commands.evaluate", "measure generated images against real ones"),
     "figures": ("genserve.commands.figures", "draw pictures of the process"),
     "detect": ("genserve.commands.detect", "measure how well an energy tells the unfamiliar"),
+    "fill": ("genserve.commands.fill", "measure how well masked pictures are completed"),
     "generate": ("genserve.commands.generate", "draw many pictures into a folder, from a run or a server"),
     "archive": ("genserve.operate.archive", "pack runs into TorchServe archives"),
     "serve": ("genserve.operate.server", "start, stop and look at the local TorchServe"),

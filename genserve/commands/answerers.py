@@ -1,4 +1,4 @@
-"""Who answers the requests of `genserve generate`: a server, or the service of a run in this process."""
+"""Answer the requests of `genserve generate` by a server, or by the service of a run in this process."""
 
 import os
 import tempfile

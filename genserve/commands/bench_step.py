@@ -1,4 +1,4 @@
-"""What a Langevin step costs against a forward pass, and what makes it cheaper: one core, images/s.
+"""Compare what a Langevin step costs with a forward pass, and what makes it cheaper: one core, images/s.
 
     genserve bench-step
     genserve bench-step --run weights/energy-mnist-pcd --batch-sizes 16 128
@@ -44,7 +44,7 @@ class StepConfig:
     Args:
         run: run directory of an energy.
         batch_sizes: images in one step.
-        rounds: turns of which the median is told.
+        rounds: turns; the table has their median.
         seconds: of each measurement.
     """
 
@@ -135,9 +135,8 @@ def main(config: StepConfig) -> None:
 
 def command_line(argv: list[str]) -> StepConfig:
     """Return what the flags ask for; dashes and underscores are alike."""
-    return config_of(
-        StepConfig, __doc__, argv, lists={"batch_sizes": (int, "images per step, a column of the table each")}
-    )
+    lists = {"batch_sizes": (int, "images per step, one column of the table each")}
+    return config_of(StepConfig, __doc__, argv, lists=lists)
 
 
 def run(argv: list[str]) -> None:

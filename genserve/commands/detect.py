@@ -4,16 +4,16 @@
     genserve detect --sigmas 0.05 0.1 0.3 0.5 1     which noise level tells best?
     genserve detect --run weights/energy-mnist-pcd
 
-For each set of unfamiliar pictures, the AUROC: how often one of them has more energy than a held-out picture
-of what was learnt; 1 is perfect, 0.5 is chance. The sets:
+For each set of unfamiliar pictures, the AUROC: the share of pairs in which it has more energy than a
+held-out picture of what was learnt; 1 is perfect, 0.5 is chance. The sets:
 
     uniform, gaussian, faint    noise: uniform over the range; of the data's mean and std; std 0.3 on pictures
     inverted, rotated           held-out pictures with black and white swapped; turned by a quarter
     shifted, blurred            moved by 8 pixels; averaged over 5 x 5
     shuffled, mixed             their 7 x 7 patches in another order; the mean of two
     letters                     A to J in print, white on black, of several sizes and tilts
-    CIFAR-10, gray              photographs, cut to size, where they are below --data
-    Fashion-MNIST               clothes, where they are below --data
+    CIFAR-10, gray              photographs, cut to size, if they are below --data
+    Fashion-MNIST               clothes, if they are below --data
 """
 
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ class Detection:
         run: run directory of an energy.
         sigmas: noise levels to read it at; if not given, the one it is served with.
         n: held-out pictures, and pictures of each unfamiliar set; no more than the set has.
-        data: where the data sets are.
+        data: folder of the data sets.
         batch_size: pictures read together.
         threads: CPU threads; 0 is torch's own choice.
         output: JSON file of the table.

@@ -6,7 +6,7 @@
     genserve evaluate --repeats 5                  seeds 0 to 4: how much of a difference is chance?
     genserve evaluate --server http://127.0.0.1:8080/predictions/diffusion --settings heun:18
     genserve evaluate --images drawn.npy           uint8 (N, H, W, C)
-    genserve evaluate --images drawn/              PNGs, with a folder a class or without
+    genserve evaluate --images drawn/              PNGs, in one folder per class or in one
 
 A setting is SAMPLER:STEPS[:KEY=VALUE]..., SAMPLER one of those that the model is served with (ddim, heun,
 ...; of an energy also langevin), KEY one of schedule, guidance, eta (of ddim and dpmpp_2m), sigma_min,
@@ -15,29 +15,29 @@ the model is served with, but eta is then 0. Without any setting: as the model i
 
 The columns, in the features of --classifier, against the whole training set:
 
-    FD                   Frechet distance, 0 is best; means nothing but beside that of held-out images, the
-                         first row; the second row's classes come as often as in training, like those drawn
+    FD                   Frechet distance, 0 is best; compare it with that of held-out images, the first row;
+                         in the second row classes come as often as in training, like those drawn
     KDx1000              kernel distance (MMD, cubic kernel) times 1000; few images do not make it look worse,
                          only less certain. Images as good as training ones are at 0 on average, and in exact
                          shares of the classes a little below
     precision, density   share of the images that lie among real ones; how densely
     recall, coverage     share of the real images that lie among these; that have one of these close by
-    class@1000, class    share whose class the classifier sees as asked, of the first 1,000 and of all
+    class@1000, class    share in which the classifier sees the requested class, of the first 1,000 and of all
     copy                 distance to the nearest training image, root mean square in gray levels of 255,
                          over the first 1,000: copies would be far below held-out images
     FD judge, x floor    Frechet distance in the features of --judge, and how many times that of the second
                          row; the classifier chose levels and checkpoints and flatters them, the judge has not
     against              Frechet distance to the statistics of --against
 
-Few images bias FD upward and the shares either way, so compare equal counts, the held-out rows' included.
+Few images bias FD upward and the shares in either direction: compare equal counts, also with held-out rows.
 With --repeats, 0.088 ± 0.004 is mean and standard deviation of the draws: a smaller difference is none.
 
 --inception-weights adds a second table, the same in the features of Inception: FID and KID there are those
 of the literature. --against and --write-stats use its features then, and pytorch-fid's files fit.
 
 Images are rounded to 8 bits first, as a user gets them. Image k of a seed has noise and a class of its own,
-whatever --n and --batch-size are. Classes come as often as in the training set: other shares would count as
-distance. Without the training images, FD is still there, from moments the classifier carries.
+which do not depend on --n and --batch-size. Classes come as often as in the training set: other shares would
+count as distance. Without the training images, FD is still computed, from moments in the classifier's run.
 
 The table goes to --output as JSON, and as one line to RUN/evaluations.jsonl, each with the command, the git
 revision, the seeds and the digests of the weights.
@@ -61,7 +61,7 @@ from genserve.measure import metrics, records, sources
 from genserve.measure.inception import RELEASES, WEIGHTS
 from genserve.measure.reference import SHIPPED, Judge, Reference, classifier_for, judge_for
 from genserve.measure.sources import Images, Plan
-from genserve.places import locate
+from genserve.places import IN_CHECKOUT, PROJECT, locate
 from genserve.precision import PRECISIONS, precision_for
 from genserve.runs.directory import model_config
 
@@ -75,7 +75,7 @@ class Evaluation:
             nor server is given. Beside them it only names the run that the images are of.
         server: address of a model; measure what it draws.
         images: measure these: a .npy file or a folder.
-        settings: SAMPLER:STEPS[:KEY=VALUE]..., as above; a row of the table each.
+        settings: SAMPLER:STEPS[:KEY=VALUE]..., as above; one per row of the table.
         n: images per setting. Few images look worse than they are: 10,000 is what numbers are quoted with.
         seed: of the noise.
         repeats: draw this many times, with seeds seed, seed + 1, ...
@@ -83,7 +83,7 @@ class Evaluation:
         classifier: run directory of the classifier whose features are compared; if not given, the one of
             weights/classifier-* that knows images of this shape and these classes (of a folder, this size).
         judge: its run directory; if not given, the one of weights/judge-* that knows such images.
-        data: where the data set is; if not given, the place that the classifier was trained from.
+        data: folder of the data set; if not given, the one that the classifier was trained from.
         inception_weights: with this file, weights-inception-2015-12-05-6726825d.pth of torch-fidelity, also
             compute the FID of the literature; hours on a CPU.
         against: .npz file with the statistics mu and sigma of features, as pytorch-fid writes them.
@@ -93,8 +93,8 @@ class Evaluation:
         batch_size: images drawn together.
         device: auto, cpu or cuda.
         threads: CPU threads; 0 is torch's own choice.
-        output: JSON file of the table; pictures of samples and of what is nearest to them go beside it.
-        record: add a line to evaluations.jsonl of the run.
+        output: JSON file of the table; pictures of samples and of their nearest neighbours go beside it.
+        record: add a line to evaluations.jsonl of the run, unless the run is part of an installed genserve.
     """
 
     run: Path | None = None
@@ -225,14 +225,14 @@ def main(config: Evaluation, command: str) -> None:
         "notes": notes,
     }
     write_json(config.output, result)
-    if config.record and config.run is not None:
+    if config.record and config.run is not None and (IN_CHECKOUT or PROJECT not in config.run.parents):
         records.append(config.run / "evaluations.jsonl", result)
     last = f"{config.output} holds the numbers; pictures are beside it"
     print(*records.tables(rows), *notes, last, sep="\n")
 
 
 def rows_of(config: Evaluation, measurement: Measurement, device: torch.device) -> list[dict[str, Any]]:
-    """Return the rows of the table: held-out images, then each setting; pictures are written on the way."""
+    """Return the rows of the table: held-out images, then each setting; write its pictures."""
     reference, rows = measurement.reference, []
     for name, repeats in groupby(images_of(config, reference, device), key=lambda given: given.name):
         draws = []
@@ -257,7 +257,7 @@ def command_line(argv: list[str]) -> Evaluation:
         Evaluation,
         __doc__,
         argv,
-        lists={"settings": (str, "SAMPLER:STEPS[:KEY=VALUE]..., a row of the table each")},
+        lists={"settings": (str, "SAMPLER:STEPS[:KEY=VALUE]..., one per row of the table")},
         switches={"unconditional": "ask for no class"},
     )
 

@@ -1,23 +1,24 @@
 """Draw pictures of the process.
 
-    genserve figures all                                   what there is of the shipped model
+    genserve figures all                                   every figure of the shipped model
     genserve figures landscape --run weights/energy-mnist
     genserve figures quality --n 2000                      the long one; it goes on where it was
 
 The figures, RUN-FIGURE.png (or .gif) in --output-dir:
 
-    denoising   8 images, a row each, at 7 moments and at the end
+    denoising   8 images, one per row, at 7 moments and at the end
     animation   the same of 64 images, as an animation
-    samples     8 images of each class, a column each
+    samples     8 images of each class, one class per column
     schedules   the noise levels of every schedule, for as many steps as the setting has
-    quality     Frechet distance against evaluations of the network, a line a sampler; the numbers are in
-                RUN-quality.json, and what is there is not measured again
+    quality     Frechet distance against evaluations of the network, one line per sampler; the numbers are in
+                RUN-quality.json, and the points in it are not measured again
     landscape   of an energy: planes through where a chain is; energy and gradient along three chains
 
-x_t is shown as x_t / sqrt(1 + sigma**2), at moments between which the image comes forth evenly. Equal seeds
-give equal pixels. A landscape's planes go through a chain's own x_t, noise and all, toward the three images
-where chains end. The dot is the chain, the line its way, projected. Each has its own colours: dark is low. It
-is read without a class. An energy without noise levels has none: they would leave [-1, 1], where it learnt.
+x_t is shown as x_t / sqrt(1 + sigma**2), at moments evenly spread over the appearance of the image. Equal
+seeds give equal pixels. A landscape's planes go through a chain's own x_t, noise and all, toward the three
+images where chains end. The dot is the chain, the line its path, projected. Each plane has its own colours:
+dark is low. The energy is read without a class. An energy without noise levels has no planes: they would
+leave [-1, 1], where it learnt.
 """
 
 import io
@@ -59,12 +60,13 @@ class FigureConfig:
         run: run directory of a diffusion model or of an energy.
         output_dir: where they go.
         seed: of the noise.
-        label: the class of denoising, animation and landscape; one after the other where not given.
-        setting: SAMPLER:STEPS[:KEY=VALUE]..., as for evaluate.py; as the run is served where not given.
+        label: the class of denoising, animation and landscape; if not given, one after the other.
+        setting: SAMPLER:STEPS[:KEY=VALUE]..., as for evaluate; if not given, as the run is served.
         n: images of each point of quality.
-        evaluations: of the network, a point of quality each; heun takes an odd number.
-        classifier: run directory of the classifier whose features quality compares; the one that fits.
-        data: where its data set is; as the classifier says. Without, held-out images are more than n.
+        evaluations: of the network, one per point of quality; heun takes an odd number.
+        classifier: run directory of the classifier whose features quality compares; if not given, the one
+            that fits.
+        data: folder of its data set; if not given, the one that the classifier was trained from.
         device: auto, cpu or cuda.
         precision: of the network that quality measures: auto (bf16 where the hardware has it), bf16 or fp32.
     """
@@ -126,7 +128,7 @@ def denoising(subject: Subject) -> Figure:
 
 
 def animation(subject: Subject) -> bytes:
-    """From noise to 64 images. All frames but the last have 6 grays a channel: noise takes less room so."""
+    """From noise to 64 images. All frames but the last have 6 grays a channel: noise then takes less room."""
     pixels, looks = subject.watched(subject.classes(64))
     coarse = [np.rint(shown(looks, k) / 51).astype(np.uint8) * 51 for k in moments(looks, 8)]
     scale = max(1, round(56 / pixels.shape[1]))
@@ -145,8 +147,8 @@ def schedules(subject: Subject) -> Figure:
     """Where the samplers look."""
     fig, ax = plots.plot("step", r"noise level $\sigma$")
     low, high, steps = subject.model.sigma_min, subject.model.sigma_max, subject.setting.steps
-    there = [name for name in SCHEDULES if name != "tuned" or any(t.steps == steps for t in subject.tuned)]
-    named = {name: levels(name, steps, low, high, subject.tuned)[:-1] for name in there}
+    names = [name for name in SCHEDULES if name != "tuned" or any(t.steps == steps for t in subject.tuned)]
+    named = {name: levels(name, steps, low, high, subject.tuned)[:-1] for name in names}
     for (name, sigmas), colour in zip(named.items(), cycle(plots.COLOURS), strict=False):
         ax.semilogy(sigmas.numpy(), ".-", color=colour, label=name.replace("_", " "))
     ax.legend(frameon=False)
@@ -168,17 +170,17 @@ def quality(subject: Subject) -> Figure:
     compared = lines(subject.spec.defaults, config.evaluations)
     path = config.output_dir / f"{config.run.name}-quality.json"
     settings = [HELD_OUT, *chain(*compared.values())]
-    found = curve.rows(
+    rows = curve.rows(
         path, tqdm(settings, desc="settings"), lambda text: partial(tqdm, desc=text, leave=False)
     )
     fig, ax = plots.plot("evaluations of the network", "Fréchet distance")
     for (name, line), colour in zip(compared.items(), cycle(plots.COLOURS), strict=False):
-        points = [(found[text]["nfe"], found[text]["frechet_distance"]) for text in line]
+        points = [(rows[text]["nfe"], rows[text]["frechet_distance"]) for text in line]
         ax.loglog(*zip(*points, strict=True), ".-", color=colour, label=name)
-    floor = found[HELD_OUT]["frechet_distance"]
+    floor = rows[HELD_OUT]["frechet_distance"]
     ax.axhline(floor, color="0.4", ls="--", lw=1.5, label=HELD_OUT)
-    ax.set_ylim(bottom=0.8 * min(floor, *(row["frechet_distance"] for row in found.values())))
-    ticks = sorted({found[text]["nfe"] for name, line in compared.items() for text in line if name != "Heun"})
+    ax.set_ylim(bottom=0.8 * min(floor, *(row["frechet_distance"] for row in rows.values())))
+    ticks = sorted({rows[text]["nfe"] for name, line in compared.items() for text in line if name != "Heun"})
     ax.set_xticks(ticks, [str(nfe) for nfe in ticks])
     ax.minorticks_off()
     ax.legend(frameon=False)
@@ -196,16 +198,16 @@ MAKERS = {f.__name__: f for f in (denoising, animation, samples, schedules, qual
 
 
 def main(config: FigureConfig) -> None:
-    """Draw what is wanted and say where it is."""
+    """Draw the figures and print their files."""
     subject = Subject(config)
     lacks = (
         {"landscape"} if subject.spec.walk is None else {"schedules", "quality"} if subject.plain else set()
     )
-    wanted = [name for name in MAKERS if name not in lacks] if "all" in config.figures else config.figures
-    if impossible := lacks & set(wanted):
-        raise ValueError(f"this is nothing that {config.run} can show: {', '.join(sorted(impossible))}")
+    names = [name for name in MAKERS if name not in lacks] if "all" in config.figures else config.figures
+    if impossible := lacks & set(names):
+        raise ValueError(f"{config.run} has no such figures: {', '.join(sorted(impossible))}")
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    for name in wanted:
+    for name in names:
         path = config.output_dir / f"{config.run.name}-{name}{'.gif' if name == 'animation' else '.png'}"
         with matplotlib.rc_context(plots.STYLE):
             made = MAKERS[name](subject)
@@ -223,7 +225,7 @@ def command_line(argv: list[str]) -> FigureConfig:
         FigureConfig,
         __doc__,
         argv,
-        lists={"evaluations": (int, "of the network, a point of quality each; heun takes an odd number")},
+        lists={"evaluations": (int, "of the network, one per point of quality; heun takes an odd number")},
         positional=("figures", [*MAKERS, "all"], "what to draw"),
     )
 

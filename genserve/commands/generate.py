@@ -3,7 +3,7 @@
     genserve generate --num-images 10000 --output-dir out/digits             from the local server
     genserve generate --server http://HOST:8080/predictions/NAME ...         from another one
     genserve generate --run weights/diffusion-mnist --num-images 10000 ...   without any server
-    genserve generate --label 7 --seed 3 --sampler ddim --steps 50 ...       what a request may say
+    genserve generate --label 7 --seed 3 --sampler ddim --steps 50 ...       fields of a request
     genserve generate --rgb true ...       three channels, for tools that compare folders
     genserve generate --shards 1000 ...    WebDataset shards of 1,000 pictures each
     torchrun --nnodes 4 --nproc-per-node 2 ... -m -- genserve generate --run runs/mine --seed 0 ...
@@ -17,7 +17,7 @@ A shard, shard-00000.tar and so on, holds of each picture its .png, its class as
 known of it in .json. The last one may not be full, so a folder of shards keeps its --num-images.
 
 A server is asked by several requests at a time (--in-flight), and asked again when its queue is full or it
-starts anew. Without a server, every core draws pictures of its own, or the GPU draws many together. Under
+restarts. Without a server, every core draws pictures of its own, or the GPU draws many together. Under
 torchrun the ranks share out the pictures, and on each machine the cores or the GPUs; they never wait for each
 other, and write into one folder, or each machine into its own. They need a --seed, and torchrun a -- before
 the program: it would take --run for a flag of its own.
@@ -58,23 +58,23 @@ class GenerateConfig:
     """What to draw, how, and where to put it.
 
     Args:
-        num_images: how many pictures the folder shall hold.
+        num_images: number of pictures in the folder when it is done.
         output_dir: the folder; what is already there is not drawn again.
-        shards: pictures in a WebDataset shard; single files where not given.
+        shards: pictures in a WebDataset shard; if not given, single files.
         server: the model's address.
-        in_flight: requests, of 16 pictures, at the server at a time; where not given, four for each of its
+        in_flight: requests, of 16 pictures, at the server at a time; if not given, four for each of its
             cores, at most 64.
         run: a run directory, such as weights/diffusion-mnist, to draw from without a server.
-        seed: names the pictures; drawn where not given, kept where the folder has one.
-        label: class by name, or by index where not all names are whole numbers; anything where not given.
-        sampler: ddim, ddpm, heun, dpmpp_2m, consistency, or langevin of an energy; the model's best where not
-            given.
-        steps: of the sampler; the model's best where not given.
-        eta: fresh noise of ddim and dpmpp_2m, 0 to 1; without a sampler the model's best, else 0.
-        schedule: karras, linear, cosine, offset_cosine or tuned; the model's best where not given.
+        seed: names the pictures; if not given, that of the folder, or else a random one.
+        label: class by name, or by index if not all names are whole numbers; if not given, any.
+        sampler: ddim, ddpm, heun, dpmpp_2m, consistency, or langevin of an energy; if not given, the
+            model's best.
+        steps: of the sampler; if not given, the model's best.
+        eta: fresh noise of ddim and dpmpp_2m, 0 to 1; if not given, 0 with a sampler, else the model's best.
+        schedule: karras, linear, cosine, offset_cosine or tuned; if not given, the model's best.
         guidance: weight of the class, of a diffusion model.
         scale: enlargement of every pixel.
-        rgb: write three channels where the model has one, as tools that compare pictures want them.
+        rgb: write three channels even if the model has one, for tools that compare pictures.
     """
 
     num_images: int = 16
@@ -101,13 +101,13 @@ class GenerateConfig:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What every request says, beside seed and indices."""
+        """The fields of every request, beside seed and indices."""
         names = ("label", "sampler", "steps", "eta", "schedule", "guidance", "scale")
         return {name: getattr(self, name) for name in names}
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What the files of the folder depend on, beside the seed and the model."""
+        """All that the files of the folder depend on, beside the seed and the model."""
         # with more pictures, a last shard that is not full would be another one
         sharded = {"shards": self.shards, "num_images": self.num_images} if self.shards else {}
         return self.fields | {"rgb": self.rgb} | sharded
@@ -141,8 +141,8 @@ def main(config: GenerateConfig) -> None:
     if not missing and (before := settings_of(folder)):  # no answer will say whose pictures they are
         refuse_changes(folder, settings | {"drawn": before["drawn"] | model_of(config)})
     held: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    there = len(mine) - len(missing)
-    bar = tqdm(total=len(mine), initial=there, unit=" images", disable=rank > 0, smoothing=0.05)
+    done = len(mine) - len(missing)
+    bar = tqdm(total=len(mine), initial=done, unit=" images", disable=rank > 0, smoothing=0.05)
     for answer in draw(groups) if missing else ():
         keep_settings(folder, settings | {"drawn": answer["settings"]}, rank)
         for entry in answer["images"]:
@@ -162,13 +162,13 @@ def main(config: GenerateConfig) -> None:
 def work(missing: Iterable[int], unit: int, together: int, end: int | None) -> Iterator[list[range]]:
     """Yield the pictures of several requests that are evaluated together.
 
-    Always whole units, a shard or as many pictures as go together: rounding cannot depend on where a run was
-    stopped.
+    Units are always complete, a shard or as many pictures as go together: rounding cannot depend on the place
+    where a run was stopped.
 
     Args:
-        unit: pictures that are drawn again where one of them is missing.
+        unit: pictures that are drawn again if one of them is missing.
         together: requests.
-        end: number of pictures in all, where the last unit may not be whole.
+        end: number of pictures in all, if the last unit may not be full.
     """
     for start in sorted({k - k % unit for k in missing}):
         stop = min(start + unit, end or start + unit)
@@ -178,7 +178,7 @@ def work(missing: Iterable[int], unit: int, together: int, end: int | None) -> I
 
 
 def model_of(config: GenerateConfig) -> dict[str, str]:
-    """Return the name of the model that would draw and the digest of its weights, as answers name them."""
+    """Return name and weights of the model that would draw, as answers name them."""
     if config.run:
         spec = spec_of(located(config.run))
         return {"model": spec.name, "weights": spec.weights}
@@ -187,7 +187,7 @@ def model_of(config: GenerateConfig) -> dict[str, str]:
 
 
 def seed_of(config: GenerateConfig, folder: Path, ranks: int) -> int:
-    """Return the seed that is given, or that of the folder, or a fresh one.
+    """Return the given seed, or that of the folder, or a random one.
 
     Raises:
         ValueError: several ranks would each draw their own.
@@ -209,7 +209,7 @@ def contents(entries: list[dict[str, Any]], config: GenerateConfig) -> bytes:
 
 
 def converted(png: bytes, rgb: bool) -> bytes:
-    """Return the picture with three channels where that is asked for."""
+    """Return the picture, with three channels if rgb."""
     if not rgb:
         return png
     buffer = io.BytesIO()

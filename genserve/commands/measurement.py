@@ -1,4 +1,4 @@
-"""What `genserve evaluate` knows of a set of images: a row of its table, and pictures of it."""
+"""Measure a set of images for `genserve evaluate`: a row of its table, and pictures of it."""
 
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ class Measurement:
         reference: the training set, in the features of a classifier.
         judge: a second classifier, or None.
         inception_weights: the file of Inception; None leaves its numbers out.
-        against: file of statistics to compare with, of Inception's features if it is there; or None.
+        against: file of statistics to compare with, of Inception's features if it is used; or None.
         device: that Inception runs on.
         progress: shows progress.
 

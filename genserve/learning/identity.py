@@ -10,8 +10,9 @@ from typing import Any
 from genserve.data.pictures import ImageSet, mean_and_std
 from genserve.runs.directory import read_config
 
-# What may change when a run goes on: how long it learns, how often it writes and where things are, never what
-# it learns. max_batches_per_epoch is not among it: it decides which images make a step.
+# The settings that may change when a run goes on: its length, how often it writes, and the places of files,
+# but nothing that changes what is learnt. So max_batches_per_epoch is not among them: it decides which images
+# make a step.
 FREE = {
     "name",
     "output",

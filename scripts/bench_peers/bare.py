@@ -19,25 +19,20 @@ import torch
 from genserve.precision import PRECISIONS
 from genserve.runs.loading import load_model
 from genserve.sampling.noise import Streams
-from genserve.sampling.samplers import ddim, sample
-from genserve.sampling.schedules import karras
-from genserve.sampling.wrappers import denoised
+from genserve.sampling.samplers import sample
+from genserve.sampling.settings import Setting
 
 folder, precision, steps, seconds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 spec, model = load_model(folder, torch.device("cpu"), PRECISIONS[precision])
 cores = len(os.sched_getaffinity(0))
-sigmas = karras(steps, spec.sigma_min, spec.sigma_max)
+setting = Setting.of(spec.defaults, sampler="ddim", steps=steps, eta=1.0, schedule="karras", guidance=1)
 
 
 def loop(n: int) -> None:
-    noise = Streams(1, range(n))
-    x_t = sigmas[0].item() * noise(torch.empty(n, *spec.shape))
-    sampler = ddim(x_t, sigmas, torch.arange(n) % 10, eta=1.0, noise=noise)
+    noise, y = Streams(1, range(n)), torch.arange(n) % 10
+    x_0 = sample(setting.build(noise, torch.empty(n, *spec.shape), y, energy=spec.kind.slopes), model)
     if spec.walk is not None:
-        x_0 = sample(denoised(sampler), model)
         model(x_0, torch.full((n,), spec.walk.read_sigma), torch.full((n,), spec.no_class))
-    else:
-        sample(sampler, model)
 
 
 def rate(n: int, threads: int) -> float:

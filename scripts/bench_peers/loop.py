@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from genserve.images import grid, png, to_pixels
-from genserve.sampling.samplers import Model, ddim, sample
-from genserve.sampling.schedules import karras
+from genserve.sampling.samplers import Model, sample
+from genserve.sampling.settings import Setting
 
 SHAPE, CLASSES, SIGMA_MIN, SIGMA_MAX = (1, 28, 28), 10, 0.002, 40.0
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -30,9 +30,9 @@ def images(model: Model, n: int, steps: int, seed: int) -> Tensor:
     def noise(x: Tensor) -> Tensor:
         return torch.randn(x.shape, generator=generator)
 
-    x_t = SIGMA_MAX * torch.randn(n, *SHAPE, generator=generator)
+    setting = Setting(sampler="ddim", steps=steps, eta=1.0, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX)
     y = torch.randint(CLASSES, (n,), generator=generator)
-    return sample(ddim(x_t, karras(steps, SIGMA_MIN, SIGMA_MAX), y, eta=1.0, noise=noise), model)
+    return sample(setting.build(noise, torch.empty(n, *SHAPE), y), model)
 
 
 def sheet(x_0: Tensor) -> bytes:

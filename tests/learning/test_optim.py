@@ -1,6 +1,7 @@
 """Learning rate, EMA, random numbers and precision of a step of training."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -88,10 +89,11 @@ def test_precision_rules_where_matrices_are_multiplied() -> None:
 
 
 def test_an_averaged_copy_is_apart_from_its_network_and_has_no_gradients() -> None:
-    network = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
-    ema = averaged(network)
-    nn.init.constant_(network[0].weight, 3.0)
-    assert not ema[0].weight.eq(3.0).any()
+    layer = nn.Linear(2, 2)
+    ema = averaged(nn.Sequential(layer, nn.Dropout(0.5)))
+    before = [p.clone() for p in ema.parameters()]
+    nn.init.constant_(layer.weight, 3.0)
+    assert all(p.equal(value) for p, value in zip(ema.parameters(), before, strict=True))
     assert not any(p.requires_grad for p in ema.parameters())
     x = torch.ones(1, 2)
     assert ema(x).equal(ema(x))  # dropout is off
@@ -107,7 +109,8 @@ def test_a_placed_network_is_the_same_network_with_channels_last() -> None:
 
 def test_a_faster_group_learns_that_many_times_faster() -> None:
     p, q = (nn.Parameter(torch.zeros(1)) for _ in range(2))
-    optimizer = torch.optim.SGD([{"params": [p]}, {"params": [q], "faster": 8.0}], lr=1.0)
+    groups: list[dict[str, Any]] = [{"params": [p]}, {"params": [q], "faster": 8.0}]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
     set_learning_rate(optimizer, 0.5)
     (p + q).sum().backward()
     optimizer.step()

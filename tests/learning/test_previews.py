@@ -33,7 +33,7 @@ SIDE = 4
 
 def config(
     family: str = "diffusion", classes: tuple[str, ...] = (), levels: tuple[float, float] = (0.01, 20.0)
-):
+) -> ModelConfig:
     low, high = levels
     return ModelConfig(
         family=family,

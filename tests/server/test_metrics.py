@@ -76,10 +76,10 @@ def test_every_panel_of_the_dashboard_has_data_after_one_request_of_each_kind(
 
     # rates show the first event of a kind: it was told as 0 before
     for event, n in events.items():
-        rate = drawn(prometheus, PANELS["Requests a second, by outcome"][event])
+        rate = drawn(prometheus, PANELS["Requests per second, by outcome"][event])
         assert rate.keys() == {("fresh", "1.0")}
         assert rate["fresh", "1.0"] * WINDOW_S == pytest.approx(n, rel=0.1)
-    images = drawn(prometheus, PANELS["Images a second"][""])["fresh", "1.0"]
+    images = drawn(prometheus, PANELS["Images per second"][""])["fresh", "1.0"]
     assert images * WINDOW_S == pytest.approx(5, rel=0.1)
     times = PANELS["Time of a request"]
     p50, p95, p99 = (drawn(prometheus, times[q])["fresh", "1.0"] for q in ("p50", "p95", "p99"))

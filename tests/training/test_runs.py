@@ -57,7 +57,7 @@ def swapped_labels(folder: Path) -> None:
 )
 def test_a_finished_run_is_not_rewritten_from_other_data(
     name: str, change: Callable[[Path], None], named: str, pictures: Path, tmp_path: Path
-):
+) -> None:
     directory = fit(name, tmp_path, pictures)
     before = state_of(directory)
     change(pictures)
@@ -155,7 +155,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_when_there_is_room(
     tmp_path: Path,
     full_disk: Callable[[int], Any],
     capfd: pytest.CaptureFixture[str],
-):
+) -> None:
     def commanded(output: Path) -> None:
         more = ["--checkpoint-every=2", "--net.attention=[]", "--net.heads=1"]
         program, kind = PROGRAMS[name]["main"], PROGRAMS[name]["TrainConfig"]

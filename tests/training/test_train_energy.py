@@ -80,7 +80,7 @@ def unbroken(fit: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
     recipe: str, fit: Any, unbroken: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Exactly, the chains in the buffer too."""
     save = Checkpoint.save
 
@@ -229,7 +229,7 @@ def test_a_guided_teacher_teaches_its_guided_answers(fit: Any, teacher: Path, tm
 
 def test_a_teacher_of_other_images_is_refused(
     fit: Any, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.chdir(tmp_path)  # a shipped teacher is found from anywhere
     with pytest.raises(ValueError, match=r"teacher .* has shape"):
         fit(tmp_path, "score_matching", teacher="weights/diffusion-mnist")

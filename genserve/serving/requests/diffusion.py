@@ -15,7 +15,7 @@ from genserve.serving.requests.base import Notes, fitting
 from genserve.serving.requests.pictures import PictureRequest
 from genserve.serving.requests.sent import kept, picture
 
-STRENGTH = 0.6  # of a start from a picture, if nothing is kept
+STRENGTH = 0.5  # of a start from a picture, if nothing is kept
 RESAMPLE = 4  # of kept pixels; docs/quality.md has the figures
 
 
