@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from genserve.runs.directory import (
     write_weights,
 )
 
-WRITES = [
+WRITES: list[Callable[[Path], None]] = [
     lambda path: write_atomic(path, b"new" * 1000),
     lambda path: write_json(path, ["new"] * 1000),
     lambda path: write_weights(path, {"new": torch.zeros(1000)}),
@@ -22,7 +24,9 @@ WRITES = [
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_write_that_fails_half_way_leaves_the_old_file_and_names_it(tmp_path: Path, full_disk, write):
+def test_a_write_that_fails_half_way_leaves_the_old_file_and_names_it(
+    tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]], write: Callable[[Path], None]
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with full_disk(1000), pytest.raises(OSError, match="File too large") as refusal:
@@ -33,7 +37,9 @@ def test_a_write_that_fails_half_way_leaves_the_old_file_and_names_it(tmp_path: 
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch, write):
+def test_a_file_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
+) -> None:
     path, sync, synced = tmp_path / "file", os.fsync, []
 
     def record(descriptor: int) -> None:
@@ -45,7 +51,7 @@ def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeyp
     assert synced == [(path.stat().st_size, False)]
 
 
-def test_a_write_that_succeeds_replaces_the_old_file_and_leaves_nothing_else(tmp_path: Path):
+def test_a_write_that_succeeds_replaces_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"a longer old one")
     write_atomic(path, b"new")
@@ -53,7 +59,7 @@ def test_a_write_that_succeeds_replaces_the_old_file_and_leaves_nothing_else(tmp
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_json_is_never_written_with_nan(tmp_path: Path):
+def test_json_is_never_written_with_nan(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"loss": 1.5, "name": "é"})
     assert json.loads((tmp_path / "a.json").read_text()) == {"loss": 1.5, "name": "é"}
     with pytest.raises(ValueError, match="not JSON compliant"):

@@ -31,7 +31,7 @@ from genserve import image_files as pictures
 from genserve.data.pictures import DataConfig, load_images
 from genserve.images import to_pixels
 from genserve.measure import sources
-from genserve.serving.uploads import decoded, encoded
+from genserve.serving.uploads import decoded
 
 
 def trained_on(given: bytes, folder: Path, channels: int) -> NDArray[Any]:
@@ -41,7 +41,7 @@ def trained_on(given: bytes, folder: Path, channels: int) -> NDArray[Any]:
 
 
 def uploaded(given: bytes, folder: Path, channels: int) -> NDArray[Any]:
-    return to_pixels(decoded(encoded(given), (channels, 6, 6))[None])[0]
+    return to_pixels(decoded(given, (channels, 6, 6))[None])[0]
 
 
 def measured(given: bytes, folder: Path, channels: int) -> NDArray[Any]:
@@ -124,6 +124,17 @@ def test_a_damaged_file_is_a_picture_or_refused_and_nothing_else(
         warnings.simplefilter("error")
         with suppress(ValueError):
             assert pictures.read(bytes(given), size=(6, 6)).shape[:2] == (6, 6)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.png").write_bytes(file(GRAY))
+
+    def refused(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)  # root may read everything
+    with pytest.raises(ValueError, match=r"x\.png: cannot be read \(Permission denied\)$"):
+        pictures.read(tmp_path / "x.png")
 
 
 def test_every_ending_is_one_of_a_format() -> None:

@@ -148,20 +148,8 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        c_image, height, width = shape
-        factor = patch * 2 ** (len(channels) - 1)
-        if height % factor or width % factor:
-            raise ValueError(
-                f"a {height} x {width} image does not divide by patch * 2**(levels - 1) = {factor}: "
-                f"change patch ({patch}), the number of channels ({len(channels)}) or the image size"
-            )
-        resolutions = [height // patch // 2**level for level in range(len(channels))]
-        if missing := sorted(set(attention) - set(resolutions)):
-            raise ValueError(f"attention at {missing}, but the levels have resolutions {resolutions}")
-        if bad := [c for c, r in zip(channels, resolutions, strict=True) if r in attention and c % heads]:
-            raise ValueError(f"channels {bad} must be a multiple of heads ({heads})")
-        heads_at = [heads if r in attention else 0 for r in resolutions]
-
+        heads_at = _heads_at(shape, patch, channels, attention, heads)
+        c_folded = shape[0] * patch**2
         c_emb = 4 * channels[0]
         self.patch = patch
         self.embed_noise = nn.Sequential(
@@ -170,32 +158,23 @@ class UNet(nn.Module):
         self.embed_class = nn.Embedding(n_classes + 1, c_emb)
         nn.init.normal_(self.embed_class.weight, std=0.5)
 
-        self.conv_in = nn.Conv2d(c_image * patch**2, channels[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(c_folded, channels[0], 3, padding=1)
         c = channels[0]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, c_level in enumerate(channels):
-            stages = nn.ModuleList()
-            for _ in range(blocks):
-                stages.append(Stage(c, c_level, c_emb, dropout, heads_at[level]))
-                c = c_level
-            self.down.append(stages)
+            widths = [c, *[c_level] * blocks][:blocks]
+            stages = [Stage(width, c_level, c_emb, dropout, heads_at[level]) for width in widths]
+            self.down.append(nn.ModuleList(stages))
+            c = c_level
         self.middle = Stage(c, c, c_emb, dropout, heads_at[-1])
         for level, c_level in reversed(list(enumerate(channels))):
-            stages = nn.ModuleList()
-            for _ in range(blocks):
-                stages.append(Stage(c + c_level, c_level, c_emb, dropout, heads_at[level]))
-                c = c_level
-            self.up.append(stages)
-        # after each level but the last: half the resolution on the way down, double on the way up
-        self.shrink = nn.ModuleList(nn.Conv2d(c, c, 3, stride=2, padding=1) for c in channels[:-1])
-        self.shrink.append(nn.Identity())
-        self.grow = nn.ModuleList(
-            nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(c, c, 3, padding=1))
-            for c in reversed(channels[1:])
-        )
-        self.grow.append(nn.Identity())
+            widths = [c + c_level, *[2 * c_level] * blocks][:blocks]
+            stages = [Stage(width, c_level, c_emb, dropout, heads_at[level]) for width in widths]
+            self.up.append(nn.ModuleList(stages))
+            c = c_level
+        self.shrink, self.grow = _halvings(channels), _doublings(channels)
         self.norm_out = norm(c)
-        self.conv_out = zero(nn.Conv2d(c, c_image * patch**2, 3, padding=1))
+        self.conv_out = zero(nn.Conv2d(c, c_folded, 3, padding=1))
 
     def forward(self, x: Tensor, c_noise: Tensor, y: Tensor) -> Tensor:
         precision = self.conv_in.weight.dtype  # the network computes in that of its weights
@@ -217,3 +196,34 @@ class UNet(nn.Module):
                 h = stage(torch.cat([h, skips.pop()], dim=1), emb)
             h = grow(h)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
+
+
+# after each level but the last: half the resolution on the way down, double on the way up
+def _halvings(channels: Sequence[int]) -> nn.ModuleList:
+    convs = [nn.Conv2d(c, c, 3, stride=2, padding=1) for c in channels[:-1]]
+    return nn.ModuleList([*convs, nn.Identity()])
+
+
+def _doublings(channels: Sequence[int]) -> nn.ModuleList:
+    upper = reversed(channels[1:])
+    convs = [nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(c, c, 3, padding=1)) for c in upper]
+    return nn.ModuleList([*convs, nn.Identity()])
+
+
+def _heads_at(
+    shape: Sequence[int], patch: int, channels: Sequence[int], attention: Sequence[int], heads: int
+) -> list[int]:
+    """Return the heads of each level, 0 without attention; arguments and errors as UNet's."""
+    _, height, width = shape
+    factor = patch * 2 ** (len(channels) - 1)
+    if height % factor or width % factor:
+        raise ValueError(
+            f"a {height} x {width} image does not divide by patch * 2**(levels - 1) = {factor}: "
+            f"change patch ({patch}), the number of channels ({len(channels)}) or the image size"
+        )
+    resolutions = [height // patch // 2**level for level in range(len(channels))]
+    if missing := sorted(set(attention) - set(resolutions)):
+        raise ValueError(f"attention at {missing}, but the levels have resolutions {resolutions}")
+    if bad := [c for c, r in zip(channels, resolutions, strict=True) if r in attention and c % heads]:
+        raise ValueError(f"channels {bad} must be a multiple of heads ({heads})")
+    return [heads if r in attention else 0 for r in resolutions]

@@ -1,5 +1,7 @@
 """A batch is a function of (seed, step); images are changed as wholes."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +11,7 @@ from genserve.data.batches import batch_indices, flipped, shifted
 
 
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 5), st.integers(0, 99))
-def test_an_epoch_shows_no_image_twice(per_epoch: int, batch_size: int, rest: int, seed: int):
+def test_an_epoch_shows_no_image_twice(per_epoch: int, batch_size: int, rest: int, seed: int) -> None:
     n = per_epoch * batch_size + rest
     for epoch in range(2):
         steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
@@ -19,7 +21,7 @@ def test_an_epoch_shows_no_image_twice(per_epoch: int, batch_size: int, rest: in
         assert set(shown.tolist()) <= set(range(n))
 
 
-def test_a_batch_is_a_function_of_seed_and_step_alone():
+def test_a_batch_is_a_function_of_seed_and_step_alone() -> None:
     def batch(seed: int, step: int) -> list[int]:
         return batch_indices(100, 10, 10, seed, step).tolist()
 
@@ -32,12 +34,12 @@ def test_a_batch_is_a_function_of_seed_and_step_alone():
     assert batch(1, 0) != batch(0, 0)
 
 
-def test_an_epoch_of_more_images_than_there_are_is_refused():
+def test_an_epoch_of_more_images_than_there_are_is_refused() -> None:
     with pytest.raises(ValueError, match="3 batches of 4 are more than 11 images"):
         batch_indices(11, 4, 3, 0, 0)
 
 
-def test_shifted_moves_each_image_whole_and_repeats_its_border():
+def test_shifted_moves_each_image_whole_and_repeats_its_border() -> None:
     n, h, w = 500, 4, 5
     rows, cols = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
     x = torch.stack([rows, cols]).float().expand(n, 2, h, w)  # each pixel says where it came from
@@ -55,7 +57,7 @@ def test_shifted_moves_each_image_whole_and_repeats_its_border():
     assert len(moves) == 25  # each of 25 moves is missing among 500 with probability 25 exp(-20)
 
 
-def test_flipped_mirrors_about_half_of_the_images_whole():
+def test_flipped_mirrors_about_half_of_the_images_whole() -> None:
     n = 2000
     x = torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     y = flipped(x, torch.Generator().manual_seed(0))
@@ -66,7 +68,9 @@ def test_flipped_mirrors_about_half_of_the_images_whole():
 
 
 @pytest.mark.parametrize("augment", [lambda x, g: shifted(x, 1, g), flipped])
-def test_augmentation_repeats_with_its_generator(augment):
+def test_augmentation_repeats_with_its_generator(
+    augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+) -> None:
     x = torch.rand(50, 1, 4, 4)
     one, again, other = (augment(x, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert torch.equal(one, again)

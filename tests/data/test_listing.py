@@ -1,6 +1,7 @@
 """A folder's pictures are listed with their classes, and all other files are counted."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,7 +15,7 @@ def write(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
-def test_what_is_no_picture_is_passed_over_and_counted(tmp_path: Path):
+def test_what_is_no_picture_is_passed_over_and_counted(tmp_path: Path) -> None:
     pictures = ["cat/1.png", "cat/2.JPEG", "dog/3.Tif"]
     write(
         tmp_path, *pictures, ".ipynb_checkpoints/1.png", "cat/._1.png", "cat/.DS_Store", "__MACOSX/cat/1.png",
@@ -30,7 +31,7 @@ def test_what_is_no_picture_is_passed_over_and_counted(tmp_path: Path):
     )
 
 
-def test_classes_called_by_numbers_come_in_the_order_of_numbers(tmp_path: Path):
+def test_classes_called_by_numbers_come_in_the_order_of_numbers(tmp_path: Path) -> None:
     write(tmp_path, *(f"{k}/x.png" for k in (0, 1, 2, 10)))
     listing = listed(tmp_path)
     assert listing.classes == ("0", "1", "2", "10")
@@ -52,13 +53,13 @@ def test_classes_called_by_numbers_come_in_the_order_of_numbers(tmp_path: Path):
         (["1.png", "a/b/2.png"], "deeper than one folder"),
     ],
 )
-def test_pictures_that_lie_elsewhere_are_refused(tmp_path: Path, names: list[str], message: str):
+def test_pictures_that_lie_elsewhere_are_refused(tmp_path: Path, names: list[str], message: str) -> None:
     write(tmp_path, *names)
     with pytest.raises(ValueError, match=message):
         listed(tmp_path)
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path: Path):
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     write(tmp_path, "elsewhere/1.png", "data/a/2.png")
     (tmp_path / "data/b").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data/a/again").symlink_to(tmp_path / "data")
@@ -82,23 +83,23 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path):
 )
 def test_a_split_that_leaves_pictures_out_is_refused(
     tmp_path: Path, names: list[str], split: str, message: str
-):
+) -> None:
     write(tmp_path, *names)
     with pytest.raises(ValueError, match=message):
         split_of(tmp_path, split)
 
 
-def test_train_numbers_the_classes_of_test(tmp_path: Path):
+def test_train_numbers_the_classes_of_test(tmp_path: Path) -> None:
     write(tmp_path, "train/2/1.png", "train/10/1.png", "train/1/1.png", "test/10/1.png", "valid/2/1.png")
     test = split_of(tmp_path, "test")
     assert (test.classes, test.labels) == (("1", "2", "10"), [2])
     assert test.passed_over == "1 neither train nor test (valid)"
 
 
-def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a/1.png")
 
-    def refused(folder: Path):
+    def refused(folder: Path) -> NoReturn:
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr("os.scandir", refused)  # root may read everything

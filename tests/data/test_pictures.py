@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any, NoReturn
 from urllib.error import URLError
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch import Tensor
 from genserve.data.pictures import DataConfig, load_images, mean_and_std
 
 
-def save(path: Path, pixels: np.ndarray | Tensor | int, mode: str | None = None, size=(4, 4)) -> None:
+def save(
+    path: Path, pixels: np.ndarray | Tensor | int, mode: str | None = None, size: tuple[int, int] = (4, 4)
+) -> None:
     """Write one picture: an array, or one value everywhere, in a Pillow mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     array = np.full(size[::-1], pixels, np.uint8) if isinstance(pixels, int) else np.asarray(pixels, np.uint8)
@@ -21,14 +24,14 @@ def save(path: Path, pixels: np.ndarray | Tensor | int, mode: str | None = None,
     picture.convert(mode or picture.mode).save(path)
 
 
-def folder(root: Path, **settings) -> DataConfig:
+def folder(root: Path, **settings: Any) -> DataConfig:
     return DataConfig(name="folder", root=str(root), **settings)
 
 
 # ---- data sets ---------------------------------------------------------------------------------------------
 
 
-def test_digits_are_those_of_scikit_learn():
+def test_digits_are_those_of_scikit_learn() -> None:
     from sklearn.datasets import load_digits
 
     real = load_digits()
@@ -61,7 +64,9 @@ def mnist(tmp_path: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(("split", "prefix"), [("train", "train"), ("test", "t10k")])
-def test_mnist_is_read_from_its_files(mnist: dict[str, np.ndarray], tmp_path: Path, split: str, prefix: str):
+def test_mnist_is_read_from_its_files(
+    mnist: dict[str, np.ndarray], tmp_path: Path, split: str, prefix: str
+) -> None:
     images = load_images(DataConfig(name="mnist", root=str(tmp_path), download=False), split)
     np.testing.assert_array_equal(images.x.squeeze(1), mnist[f"{prefix}-images-idx3-ubyte"])
     np.testing.assert_array_equal(images.y, mnist[f"{prefix}-labels-idx1-ubyte"])
@@ -87,13 +92,13 @@ def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     return pixels
 
 
-def test_cifar10_is_read_from_its_files(cifar10: np.ndarray, tmp_path: Path):
+def test_cifar10_is_read_from_its_files(cifar10: np.ndarray, tmp_path: Path) -> None:
     images = load_images(DataConfig(name="cifar10", root=str(tmp_path), download=False), "train")
     np.testing.assert_array_equal(images.x.permute(0, 2, 3, 1), cifar10)
     assert [images.classes[k] for k in images.y] == ["cat", "automobile", "deer", "automobile", "dog"]
 
 
-def test_every_tenth_picture_of_caltech101_is_its_test_set(tmp_path: Path):
+def test_every_tenth_picture_of_caltech101_is_its_test_set(tmp_path: Path) -> None:
     base = tmp_path / "caltech101/101_ObjectCategories"
     (base / "BACKGROUND_Google").mkdir(parents=True)
     for k in range(20):  # 12 crabs, 8 zebras; the k-th picture is 10 k everywhere
@@ -110,8 +115,8 @@ def test_every_tenth_picture_of_caltech101_is_its_test_set(tmp_path: Path):
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10", "caltech101"])
 def test_missing_data_is_one_clear_error(
     name: str, download: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    def unplugged(*_, **__):
+) -> None:
+    def unplugged(*_: object, **__: object) -> NoReturn:
         raise URLError("no network")
 
     monkeypatch.setattr("urllib.request.urlopen", unplugged)
@@ -127,12 +132,12 @@ def test_missing_data_is_one_clear_error(
         ({"channels": 2}, "data.channels must be 1 or 3, got 2"),
     ],
 )
-def test_impossible_settings_are_refused(settings, message: str):
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DataConfig(**settings)
 
 
-def test_an_unknown_split_is_refused():
+def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(ValueError, match="train or test, got 'valid'"):
         load_images(DataConfig(name="digits"), "valid")
 
@@ -140,7 +145,7 @@ def test_an_unknown_split_is_refused():
 # ---- a folder of images ------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_classes(tmp_path: Path):
+def test_a_folder_of_classes(tmp_path: Path) -> None:
     for name, value in (("b/2.png", 20), ("a/1.png", 10), ("b/10.png", 30), ("a/notes.txt", None)):
         save(tmp_path / name, value) if value else (tmp_path / name).write_text("no picture")
     images = load_images(folder(tmp_path), "train")
@@ -149,7 +154,7 @@ def test_a_folder_of_classes(tmp_path: Path):
     assert images.y.tolist() == [0, 1, 1]
 
 
-def test_a_folder_with_a_split_numbers_the_classes_by_train(tmp_path: Path):
+def test_a_folder_with_a_split_numbers_the_classes_by_train(tmp_path: Path) -> None:
     names = ("train/ant", "train/bee", "train/cat", "test/bee", "test/cat")
     for value, name in enumerate(names, start=1):
         save(tmp_path / name / "0.png", value)
@@ -163,7 +168,7 @@ def test_a_folder_with_a_split_numbers_the_classes_by_train(tmp_path: Path):
         load_images(folder(tmp_path), "test")
 
 
-def test_what_is_passed_over_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_what_is_passed_over_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("train/a/0.png", "train/a/._0.png", "test/a/0.png", "val/a/0.png"):
         save(tmp_path / name, 1)
     load_images(folder(tmp_path), "train")
@@ -172,7 +177,7 @@ def test_what_is_passed_over_is_said_once(tmp_path: Path, caplog: pytest.LogCapt
     ]
 
 
-def test_a_folder_without_classes(tmp_path: Path):
+def test_a_folder_without_classes(tmp_path: Path) -> None:
     for k in range(3):
         save(tmp_path / f"{k}.png", k)
     (tmp_path / "thumbnails").mkdir()  # empty, so no class
@@ -183,7 +188,7 @@ def test_a_folder_without_classes(tmp_path: Path):
         load_images(folder(tmp_path), "test")
 
 
-def test_one_class_alone_has_no_classes():
+def test_one_class_alone_has_no_classes() -> None:
     digits = load_images(DataConfig(name="digits"), "train")
     sevens = load_images(DataConfig(name="digits", only="7"), "train")
     assert torch.equal(sevens.x, digits.x[digits.y == 7])
@@ -194,14 +199,14 @@ def test_one_class_alone_has_no_classes():
 
 
 @pytest.mark.parametrize("name", ["empty", "missing"])
-def test_a_folder_without_pictures_is_refused(tmp_path: Path, name: str):
+def test_a_folder_without_pictures_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=f"no picture .* in .*{name}"):
         load_images(folder(tmp_path / name), "train")
 
 
 @pytest.mark.parametrize(("damage", "reason"), [("text", "not a picture"), ("truncated", "a broken picture")])
-def test_an_unreadable_picture_is_named(tmp_path: Path, damage: str, reason: str):
+def test_an_unreadable_picture_is_named(tmp_path: Path, damage: str, reason: str) -> None:
     save(tmp_path / "0.png", 1)
     save(tmp_path / "1.png", np.random.default_rng(0).integers(0, 256, (64, 64)))
     data = (tmp_path / "1.png").read_bytes()
@@ -212,7 +217,7 @@ def test_an_unreadable_picture_is_named(tmp_path: Path, damage: str, reason: str
 
 def test_pictures_of_any_size_and_mode_become_one_size_and_colour(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     """Constant pictures stay constant under cropping, resizing and a change of mode."""
     save(tmp_path / "0.png", 100, "L", size=(9, 30))
     save(tmp_path / "1.png", np.full((6, 6, 3), 200))
@@ -230,7 +235,7 @@ def test_pictures_of_any_size_and_mode_become_one_size_and_colour(
     assert load_images(folder(tmp_path, size=6, channels=1), "train").shape == (1, 6, 6)
 
 
-def test_a_size_that_is_not_given_must_be_one(tmp_path: Path):
+def test_a_size_that_is_not_given_must_be_one(tmp_path: Path) -> None:
     save(tmp_path / "0.png", 1, size=(9, 6))
     save(tmp_path / "1.png", 1, size=(6, 7))
     assert load_images(folder(tmp_path), "train").shape == (1, 6, 6)
@@ -240,7 +245,7 @@ def test_a_size_that_is_not_given_must_be_one(tmp_path: Path):
         load_images(folder(tmp_path), "train")
 
 
-def test_the_centre_square_is_kept(tmp_path: Path):
+def test_the_centre_square_is_kept(tmp_path: Path) -> None:
     wide = np.arange(24).reshape(4, 6)
     save(tmp_path / "0.png", wide)
     np.testing.assert_array_equal(load_images(folder(tmp_path), "train").x[0, 0], wide[:, 1:5])
@@ -251,19 +256,19 @@ def test_the_centre_square_is_kept(tmp_path: Path):
 # ---- sizes and channels ------------------------------------------------------------------------------------
 
 
-def test_gray_made_colour_has_three_equal_planes():
+def test_gray_made_colour_has_three_equal_planes() -> None:
     gray = load_images(DataConfig(name="digits"), "test")
     colour = load_images(DataConfig(name="digits", channels=3), "test")
     assert torch.equal(colour.x, torch.cat([gray.x] * 3, dim=1))
 
 
-def test_colour_made_gray_is_pillows_luma(cifar10: np.ndarray, tmp_path: Path):
+def test_colour_made_gray_is_pillows_luma(cifar10: np.ndarray, tmp_path: Path) -> None:
     gray = load_images(DataConfig(name="cifar10", root=str(tmp_path), channels=1, download=False), "train").x
     expected = np.stack([np.asarray(Image.fromarray(row).convert("L")) for row in cifar10])
     np.testing.assert_allclose(gray.squeeze(1).float(), expected, atol=1)  # Pillow truncates, we round
 
 
-def test_resizing_keeps_the_mean_and_the_place_of_things():
+def test_resizing_keeps_the_mean_and_the_place_of_things() -> None:
     small = load_images(DataConfig(name="digits"), "test").x.double()
     large = load_images(DataConfig(name="digits", size=32), "test").x.double()
     assert large.shape[2:] == (32, 32)
@@ -277,7 +282,7 @@ def test_resizing_keeps_the_mean_and_the_place_of_things():
     assert (centre(large) - centre(small)).abs().max() < 0.01
 
 
-def test_mean_and_std_are_numpys():
+def test_mean_and_std_are_numpys() -> None:
     images = load_images(DataConfig(name="digits"), "train")
     x = images.x.numpy() / 127.5 - 1
     assert mean_and_std(images) == pytest.approx((x.mean(), x.std()), abs=1e-7)

@@ -27,7 +27,7 @@ ENTRIES: list[dict[str, Any]] = [
 SETTINGS = {"seed": 3, "asked": {"steps": None}, "drawn": {"steps": 18}}
 
 
-def test_a_shard_holds_each_picture_its_class_and_what_is_known_of_it():
+def test_a_shard_holds_each_picture_its_class_and_what_is_known_of_it() -> None:
     with tarfile.open(fileobj=io.BytesIO(shard(ENTRIES, [b"one", b"two"]))) as tar:
         held = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
         assert {(member.mtime, member.uid, member.uname, member.mode) for member in tar} == {
@@ -47,11 +47,11 @@ def test_a_shard_holds_each_picture_its_class_and_what_is_known_of_it():
         (1000, 1000, "shard-00001.tar"),
     ],
 )
-def test_names_count_pictures_from_one_and_shards_from_zero(k: int, shards: int | None, name: str):
+def test_names_count_pictures_from_one_and_shards_from_zero(k: int, shards: int | None, name: str) -> None:
     assert file_of(k, shards) == name
 
 
-def test_a_folder_keeps_its_first_settings(tmp_path: Path):
+def test_a_folder_keeps_its_first_settings(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "folder"
     assert settings_of(folder) is None
     keep_settings(folder, SETTINGS, rank=0)
@@ -69,7 +69,9 @@ def test_a_folder_keeps_its_first_settings(tmp_path: Path):
         ({"drawn": {"steps": 18, "precision": "fp32"}}, r"\(precision was None, is fp32\)"),
     ],
 )
-def test_a_folder_of_something_else_is_refused(tmp_path: Path, changed: dict[str, Any], difference: str):
+def test_a_folder_of_something_else_is_refused(
+    tmp_path: Path, changed: dict[str, Any], difference: str
+) -> None:
     keep_settings(tmp_path, SETTINGS, rank=0)
     with pytest.raises(ValueError, match=f"was drawn otherwise {difference}: give another --output-dir"):
         keep_settings(tmp_path, SETTINGS | changed, rank=0)
@@ -77,14 +79,14 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, changed: dict[str
 
 
 @pytest.mark.parametrize("content", ["", '{"seed": 3, "ask', "[]", '{"seed": 3}', '{"seed": 3, "asked": 4}'])
-def test_settings_that_are_torn_or_of_something_else_are_named(tmp_path: Path, content: str):
+def test_settings_that_are_torn_or_of_something_else_are_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(ValueError, match=r"settings\.json [^\n]*$"):
         keep_settings(tmp_path, SETTINGS, rank=0)
     assert (tmp_path / "settings.json").read_text() == content
 
 
-def test_only_what_is_torn_and_ours_is_removed(tmp_path: Path):
+def test_only_what_is_torn_and_ours_is_removed(tmp_path: Path) -> None:
     ours, others = [".00001.png.77.part", ".shard-00000.tar.8.part"], [".00002.png.77.part", "00001.png"]
     for name in (*ours, *others):
         (tmp_path / name).touch()
@@ -93,7 +95,7 @@ def test_only_what_is_torn_and_ours_is_removed(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["00002.png", "100000.png", "shard-00000.tar"])
-def test_files_called_as_ours_are_foreign_without_settings(tmp_path: Path, name: str):
+def test_files_called_as_ours_are_foreign_without_settings(tmp_path: Path, name: str) -> None:
     (tmp_path / "holiday.png").touch()
     (tmp_path / "2.png").touch()
     for folder in (tmp_path, tmp_path / "new"):
@@ -108,13 +110,13 @@ def test_files_called_as_ours_are_foreign_without_settings(tmp_path: Path, name:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"seed": 3}'])
-def test_settings_of_another_program_are_named(tmp_path: Path, text: str):
+def test_settings_of_another_program_are_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "settings.json").write_text(text)
     with pytest.raises(ValueError, match=r"settings\.json "):
         settings_of(tmp_path)
 
 
-def test_a_file_is_whole_with_its_beginning_and_its_end(tmp_path: Path):
+def test_a_file_is_whole_with_its_beginning_and_its_end(tmp_path: Path) -> None:
     png = images.png(np.random.default_rng(0).integers(0, 256, (8, 8, 1)).astype(np.uint8))
     for name, data in (("x.png", png), ("x.tar", shard(ENTRIES, [png * 100, png * 100]))):
         (tmp_path / name).write_bytes(data)
@@ -130,7 +132,7 @@ def test_a_file_is_whole_with_its_beginning_and_its_end(tmp_path: Path):
         is_whole(tmp_path / "00001.png")
 
 
-def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path):
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
     with pytest.raises(ValueError, match="x is a file, must be a folder"):
         refuse_changes(tmp_path / "x", SETTINGS)

@@ -32,7 +32,7 @@ def looks_at(sigmas: list[float], n: int = 1) -> list[Query]:
 
 
 @pytest.mark.parametrize("text", ["ddim:6", "heun:6", "dpmpp_2m:6:guidance=2"])
-def test_a_trajectory_has_one_look_per_level_and_the_images_of_draw(text: str):
+def test_a_trajectory_has_one_look_per_level_and_the_images_of_draw(text: str) -> None:
     config = Spec(
         name="m", family="diffusion", shape=SHAPE, classes=("a", "b"), sigma_min=0.1, sigma_max=10.0
     )
@@ -47,7 +47,7 @@ def test_a_trajectory_has_one_look_per_level_and_the_images_of_draw(text: str):
         torch.testing.assert_close(look.x, 0.5 + look.sigma[0] * eps, rtol=1e-4, atol=1e-5)
 
 
-def test_moments_lie_at_even_angles_and_a_walk_s_at_even_logarithms():
+def test_moments_lie_at_even_angles_and_a_walk_s_at_even_logarithms() -> None:
     angles = [1.5 - 0.01 * k for k in range(149)]
     picked = moments(looks_at([math.tan(a) for a in angles]), 5)
     assert picked == [0, 30, 60, 90, 120]
@@ -55,7 +55,7 @@ def test_moments_lie_at_even_angles_and_a_walk_s_at_even_logarithms():
     assert moments(looks_at([2.0, 1.0, 0.5]), 7) == [0, 1, 2]  # there are no more
 
 
-def test_a_plane_goes_through_the_chain_and_reads_the_energy_there():
+def test_a_plane_goes_through_the_chain_and_reads_the_energy_there() -> None:
     looks = looks_at([4.0, 2.0])
     ends = torch.zeros(3, 16)
     ends[1, 0] = ends[2, 1] = 3.0
@@ -67,7 +67,7 @@ def test_a_plane_goes_through_the_chain_and_reads_the_energy_there():
     torch.testing.assert_close(result.ends.norm(dim=1), torch.tensor([0.0, 3.0, 3.0]))
 
 
-def test_slopes_are_those_of_the_energy():
+def test_slopes_are_those_of_the_energy() -> None:
     looks = looks_at([2.0, 1.0], n=2)
     energies, lengths = slopes(Known(energy=True), looks)
     torch.testing.assert_close(energies, lengths.square() / 2)

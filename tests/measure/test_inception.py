@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from genserve.measure import metrics
-from genserve.measure.inception import load_inception, read_statistics, write_statistics
+from genserve.measure import inception, metrics
+from genserve.measure.inception import inception_features, load_inception, read_statistics, write_statistics
 
 
 @pytest.fixture
@@ -65,3 +66,30 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     for name in ("text.npz", "other.pth"):
         with pytest.raises(ValueError, match="is not weights-inception-2015-12-05"):
             load_inception(tmp_path / name)
+
+
+class Pixels(nn.Module):
+    """A network with the shape of torch-fidelity's: it returns a tuple, and has a last layer `fc`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(1, 1)
+        self.batches: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        self.batches.append(len(x))
+        assert (x.dtype, x.shape[1]) == (torch.uint8, 3)
+        return (x.flatten(1).float(),)
+
+
+def test_gray_images_reach_the_network_as_colour_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inception, "CHUNK", 3)
+    x = torch.arange(7 * 4, dtype=torch.uint8).view(7, 1, 2, 2)
+    network = Pixels()
+    assert inception_features(network, x).equal(x.repeat(1, 3, 1, 1).flatten(1).float())
+    assert network.batches == [3, 3, 1]
+
+
+def test_a_weights_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere\.pth; download weights-inception-2015"):
+        load_inception(tmp_path / "nowhere.pth")

@@ -1,7 +1,9 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Generator, Tensor
 
 from genserve.measure import metrics
 from genserve.measure.metrics import (
@@ -18,27 +20,27 @@ from genserve.measure.metrics import (
 
 
 @pytest.fixture
-def rng():
-    return torch.Generator().manual_seed(0)
+def rng() -> Generator:
+    return Generator().manual_seed(0)
 
 
-def normal(rng, *shape):
+def normal(rng: Generator, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=rng, dtype=torch.float64)
 
 
-def gaussian(mean, covariance):
+def gaussian(mean: list[float], covariance: list[list[float]]) -> Moments:
     return Moments(1000, torch.tensor(mean).double(), torch.tensor(covariance).double())
 
 
 # ---- Frechet distance --------------------------------------------------------------------------------------
 
 
-def test_frechet_distance_of_gaussians_on_a_line_is_the_squared_distance_of_mean_and_std():
+def test_frechet_distance_of_gaussians_on_a_line_is_the_squared_distance_of_mean_and_std() -> None:
     a, b = gaussian([1.0], [[4.0]]), gaussian([4.0], [[9.0]])
     assert frechet_between(a, b) == pytest.approx((1 - 4) ** 2 + (2 - 3) ** 2)
 
 
-def test_frechet_distance_where_covariances_commute_and_where_they_do_not():
+def test_frechet_distance_where_covariances_commute_and_where_they_do_not() -> None:
     a, b = gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 4.0]]), gaussian([3.0, 4.0], [[9.0, 0.0], [0.0, 1.0]])
     assert frechet_between(a, b) == pytest.approx(25 + (1 - 3) ** 2 + (2 - 1) ** 2)
     # In two dimensions tr (A B)^(1/2) = sqrt(tr AB + 2 sqrt(det AB)), for any A and B.
@@ -47,7 +49,7 @@ def test_frechet_distance_where_covariances_commute_and_where_they_do_not():
     assert frechet_between(a, c) == pytest.approx((1 + 4) + (2 + 3) - 2 * cross)
 
 
-def test_frechet_distance_agrees_with_the_root_of_the_product(rng):
+def test_frechet_distance_agrees_with_the_root_of_the_product(rng: Generator) -> None:
     a, b = normal(rng, 300, 16) @ normal(rng, 16, 16), normal(rng, 200, 16) @ normal(rng, 16, 16) + 1
     eigenvalues = torch.linalg.eigvals(a.T.cov() @ b.T.cov())  # of a product that is not symmetric
     means = (a.mean(0) - b.mean(0)).square().sum()
@@ -55,14 +57,16 @@ def test_frechet_distance_agrees_with_the_root_of_the_product(rng):
     assert frechet_distance(a, b) == pytest.approx(expected.item(), rel=1e-9)
 
 
-def test_frechet_distance_of_a_set_to_itself_is_0_even_where_features_are_dead_or_few(rng):
+def test_frechet_distance_of_a_set_to_itself_is_0_with_dead_or_few_features(
+    rng: Generator,
+) -> None:
     a = normal(rng, 500, 32) * torch.logspace(-3, 1, 32, dtype=torch.float64)
     a[:, :8] = 0
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-5)
     assert frechet_distance(a[:10], a[:10]) == pytest.approx(0, abs=1e-5)
 
 
-def test_frechet_distance_sees_neither_order_nor_rotation_and_is_symmetric(rng):
+def test_frechet_distance_sees_neither_order_nor_rotation_and_is_symmetric(rng: Generator) -> None:
     a, b = normal(rng, 200, 8) * 2 + 1, normal(rng, 300, 8)
     rotation = torch.linalg.qr(normal(rng, 8, 8)).Q
     expected = frechet_distance(a, b)
@@ -72,13 +76,13 @@ def test_frechet_distance_sees_neither_order_nor_rotation_and_is_symmetric(rng):
     assert frechet_distance(b, a) == pytest.approx(expected)
 
 
-def test_moments_are_taken_in_float64():
+def test_moments_are_taken_in_float64() -> None:
     """In float32 the squares of 1e4 leave nothing of a variance of 1e-4."""
     x = 1e4 + torch.tensor([[-1.0], [1.0]]).repeat(500, 1) / 64
     assert moments(x).covariance.item() == pytest.approx(1000 / 999 / 64**2, rel=1e-9)
 
 
-def test_frechet_distance_is_that_of_torch_fidelity(rng):
+def test_frechet_distance_is_that_of_torch_fidelity(rng: Generator) -> None:
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
     a, b = normal(rng, 300, 16) @ normal(rng, 16, 16), normal(rng, 200, 16) @ normal(rng, 16, 16) + 1
@@ -89,7 +93,7 @@ def test_frechet_distance_is_that_of_torch_fidelity(rng):
 # ---- kernel distance ---------------------------------------------------------------------------------------
 
 
-def test_kernel_distance_by_hand():
+def test_kernel_distance_by_hand() -> None:
     """k(0, 1) = 1, k(2, 3) = 7^3; across 1, 1, 3^3 and 4^3. In two dimensions the product is halved."""
     real, generated = torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [3.0]])
     assert kernel_distance(real, generated) == 1 + 7**3 - 2 * (1 + 1 + 3**3 + 4**3) / 4
@@ -98,7 +102,7 @@ def test_kernel_distance_by_hand():
     assert mean_kernel(across, torch.tensor([[2.0, 0.0]])) == 2**3
 
 
-def test_kernel_distance_of_gaussians_on_a_line_is_that_of_their_moments(rng):
+def test_kernel_distance_of_gaussians_on_a_line_is_that_of_their_moments(rng: Generator) -> None:
     """(x y + 1)^3 compares third, second and first moments: 0, 1, 0 of N(0, 1) with 4, 2, 1 of N(1, 1)."""
     values = [kernel_distance(normal(rng, 2000, 1), normal(rng, 2000, 1) + 1) for _ in range(20)]
     mean, std = torch.tensor(values).mean().item(), torch.tensor(values).std().item()
@@ -107,7 +111,9 @@ def test_kernel_distance_of_gaussians_on_a_line_is_that_of_their_moments(rng):
     assert mean == pytest.approx(expected, abs=4 * std / 20**0.5)  # four standard errors
 
 
-def test_kernel_distance_of_equal_distributions_is_0_on_average_however_few_they_are(rng):
+def test_kernel_distance_of_equal_distributions_is_0_on_average(
+    rng: Generator,
+) -> None:
     values = torch.tensor([kernel_distance(normal(rng, 8, 4), normal(rng, 5, 4)) for _ in range(2000)])
     error = values.std().item() / 2000**0.5
     assert values.min() < 0
@@ -117,12 +123,12 @@ def test_kernel_distance_of_equal_distributions_is_0_on_average_however_few_they
     assert (mean_kernel(x, x) - mean_kernel(x)) > 4 * error
 
 
-def test_kernel_distance_is_that_of_torch_fidelity_and_the_mean_over_its_subsets(rng, monkeypatch):
+def test_kernel_distance_is_that_of_torch_fidelity(rng: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch_fidelity.metric_kid import kid_features_to_metric
 
-    def theirs(subsets, size):
+    def theirs(subsets: int, size: int) -> tuple[float, float]:
         result = kid_features_to_metric(a, b, kid_subsets=subsets, kid_subset_size=size, verbose=False)
-        return (result[f"kernel_inception_distance_{name}"] for name in ("mean", "std"))
+        return result["kernel_inception_distance_mean"], result["kernel_inception_distance_std"]
 
     monkeypatch.setattr(metrics, "CHUNK", 17)
     a, b = normal(rng, 120, 6), 1.2 * normal(rng, 120, 6) + 0.3
@@ -140,13 +146,13 @@ def test_kernel_distance_is_that_of_torch_fidelity_and_the_mean_over_its_subsets
 # ---- neighbourhoods ----------------------------------------------------------------------------------------
 
 
-def test_radii_on_a_line():
+def test_radii_on_a_line() -> None:
     x = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
     assert radii(x, k=1).sqrt().tolist() == [1, 1, 2, 4]
     assert radii(x, k=2).sqrt().tolist() == [3, 2, 3, 6]
 
 
-def test_manifolds_of_points_on_a_line():
+def test_manifolds_of_points_on_a_line() -> None:
     """Real 0, 1, 3, 7 reach 1, 1, 2, 4 to their nearest; generated 0.5, 2.5, 20 reach 2, 2, 17.5."""
     real, generated = torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([[0.5], [2.5], [20.0]])
     result = manifolds(real, generated, k=1)
@@ -156,7 +162,7 @@ def test_manifolds_of_points_on_a_line():
     assert result.recall == 1  # 20 reaches 2.5 to 37.5, and so takes in 3 and 7: an outlier inflates recall
 
 
-def test_manifolds_of_a_set_against_itself_and_against_one_far_away(rng):
+def test_manifolds_of_a_set_against_itself_and_against_one_far_away(rng: Generator) -> None:
     x = normal(rng, 300, 4)
     same, apart = manifolds(x, x), manifolds(x, x + 100)
     assert same.precision == same.recall == same.coverage == 1
@@ -164,7 +170,9 @@ def test_manifolds_of_a_set_against_itself_and_against_one_far_away(rng):
     assert tuple(apart) == (0, 0, 0, 0)
 
 
-def test_a_generator_that_forgot_half_the_data_loses_recall_and_coverage_not_precision(rng):
+def test_a_generator_that_forgot_half_the_data_loses_recall_and_coverage(
+    rng: Generator,
+) -> None:
     left, right = normal(rng, 400, 3), normal(rng, 400, 3) + 50
     result = manifolds(torch.cat([left, right]), left + 0.01 * normal(rng, 400, 3))
     assert result.precision > 0.95
@@ -172,7 +180,9 @@ def test_a_generator_that_forgot_half_the_data_loses_recall_and_coverage_not_pre
     assert 0.45 < result.coverage <= 0.5
 
 
-def test_manifolds_agree_with_brute_force_over_several_chunks(rng, monkeypatch):
+def test_manifolds_agree_with_brute_force_over_several_chunks(
+    rng: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(metrics, "CHUNK", 17)
     real, generated = normal(rng, 90, 6) + 20, 1.3 * normal(rng, 70, 6) + 20.2
     real_r = torch.stack([sorted((p - q).norm() for q in real)[5] for p in real])  # [0] is the point itself
@@ -188,7 +198,7 @@ def test_manifolds_agree_with_brute_force_over_several_chunks(rng, monkeypatch):
     assert manifolds(real, generated, real_radii=radii(real)) == result
 
 
-def test_precision_and_recall_are_those_of_torch_fidelity(rng):
+def test_precision_and_recall_are_those_of_torch_fidelity(rng: Generator) -> None:
     from torch_fidelity.metric_prc import prc_features_to_metric
 
     real, generated = normal(rng, 200, 6), 1.3 * normal(rng, 150, 6) + 0.2
@@ -199,7 +209,7 @@ def test_precision_and_recall_are_those_of_torch_fidelity(rng):
     assert result.recall == pytest.approx(theirs["recall"], rel=1e-6)
 
 
-def test_nearest_finds_the_image_a_copy_was_made_from(rng):
+def test_nearest_finds_the_image_a_copy_was_made_from(rng: Generator) -> None:
     reference = normal(rng, 1000, 12)
     picked = torch.tensor([3, 999, 3, 500])
     distance, index = nearest(reference[picked] + 0.001, reference)
@@ -210,7 +220,7 @@ def test_nearest_finds_the_image_a_copy_was_made_from(rng):
 # ---- classes and errors ------------------------------------------------------------------------------------
 
 
-def test_accuracy_counts_the_largest_logit():
+def test_accuracy_counts_the_largest_logit() -> None:
     logits = torch.tensor([[0.0, 2.0, 1.0], [5.0, 4.0, 3.0], [0.0, 0.0, -1.0], [-3.0, -2.0, -1.0]])
     assert metrics.accuracy(logits, torch.tensor([1, 0, 2, 2])) == 3 / 4
 
@@ -228,6 +238,6 @@ def test_accuracy_counts_the_largest_logit():
         (lambda: metrics.accuracy(torch.zeros(2, 3), torch.zeros(1)), "2 images and 1 classes"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(call, message):
+def test_what_cannot_be_measured_is_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,5 +1,7 @@
 import json
 import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ def test_a_line_is_added_behind_whole_and_torn_ones(tmp_path: Path) -> None:
 
 
 def test_a_line_that_a_full_disk_cuts_short_is_an_error_that_names_the_file(
-    tmp_path: Path, full_disk
+    tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     """The system writes what there is room for and calls that a success."""
     path = tmp_path / "evaluations.jsonl"

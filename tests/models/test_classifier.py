@@ -85,6 +85,8 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
         Classifier((3, 8, 8), 10, blocks="pooled")
     with pytest.raises(ValueError, match="blocks must be residual or pooled, got 'dense'"):
         Classifier((3, 8, 8), 10, blocks="dense")
+    with pytest.raises(ValueError, match="norm must be one of group, batch, got 'layer'"):
+        Classifier((3, 8, 8), 10, norm="layer")
     with pytest.raises(FileNotFoundError, match=r"train_classifier\.py writes it"):
         read_stats(tmp_path)
     with pytest.raises(ValueError, match="'diffusion', not a classifier"):

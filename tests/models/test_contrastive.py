@@ -29,7 +29,7 @@ def normal(n: int, mean: float = 0.0, seed: int = 0) -> Tensor:
     return mean + torch.randn(n, 1, 1, 1, generator=rng(seed), dtype=torch.float64)
 
 
-def test_the_loss_is_the_gap_and_the_squared_energies():
+def test_the_loss_is_the_gap_and_the_squared_energies() -> None:
     energy, data, negatives = Spring(0.3), normal(5), normal(7, 1.0, seed=1)
     loss, e_data, e_negative = contrastive_loss(energy, data, negatives, alpha=0.2)
     by_hand = [((x - 0.3) ** 2 / 2).flatten() for x in (data, negatives)]
@@ -39,7 +39,7 @@ def test_the_loss_is_the_gap_and_the_squared_energies():
     torch.testing.assert_close(loss, gap + 0.2 * (by_hand[0].square().mean() + by_hand[1].square().mean()))
 
 
-def test_its_gradient_is_that_of_the_likelihood():
+def test_its_gradient_is_that_of_the_likelihood() -> None:
     """d/dcentre of -log p(data) is mean(negatives) - mean(data), where the negatives are the model's own."""
     energy, data = Spring(0.0), normal(4000, 1.5)
     start = normal(4000, seed=2)
@@ -56,7 +56,7 @@ def test_its_gradient_is_that_of_the_likelihood():
     assert gradient.item() == pytest.approx(-1.5, abs=4 * (2 / 4000) ** 0.5)
 
 
-def test_descending_it_with_persistent_chains_finds_the_data():
+def test_descending_it_with_persistent_chains_finds_the_data() -> None:
     energy, buffer = Spring(0.0), ReplayBuffer(256, (1, 1, 1), rng())
     buffer.x = buffer.x.double()
     optimizer, draws = torch.optim.SGD(energy.parameters(), lr=0.1), rng(1)
@@ -76,7 +76,7 @@ def test_descending_it_with_persistent_chains_finds_the_data():
     assert energy.centre.item() == pytest.approx(1.5, abs=0.15)
 
 
-def test_the_buffer_hands_out_different_chains_and_takes_them_back():
+def test_the_buffer_hands_out_different_chains_and_takes_them_back() -> None:
     buffer = ReplayBuffer(10, (1, 2, 2), rng())
     before = buffer.x.clone()
     chosen, x = buffer.take(6, 0.0, rng(1))
@@ -88,7 +88,7 @@ def test_the_buffer_hands_out_different_chains_and_takes_them_back():
     assert torch.equal(buffer.x[others], before[others])
 
 
-def test_a_share_of_the_chains_starts_again_from_noise():
+def test_a_share_of_the_chains_starts_again_from_noise() -> None:
     buffer = ReplayBuffer(4000, (1, 1, 1), rng())
     buffer.put(torch.arange(4000), torch.full((4000, 1, 1, 1), 9.0))
     _, x = buffer.take(4000, 0.05, rng(1))
@@ -98,13 +98,13 @@ def test_a_share_of_the_chains_starts_again_from_noise():
     assert (buffer.take(4000, 1.0, rng(2))[1] != 9).all()
 
 
-def test_a_batch_larger_than_the_buffer_is_refused():
+def test_a_batch_larger_than_the_buffer_is_refused() -> None:
     with pytest.raises(ValueError, match="holds 10 chains, fewer than the 11"):
         ReplayBuffer(10, (1, 1, 1), rng()).take(11, 0.0, rng())
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 8, 8)])
-def test_a_convolutional_energy_gives_each_image_its_own(shape: tuple[int, int, int]):
+def test_a_convolutional_energy_gives_each_image_its_own(shape: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
     energy = ConvEnergy(shape, channels=(8, 16, 16))
     x = torch.rand(4, *shape, generator=rng()) * 2 - 1
@@ -117,6 +117,6 @@ def test_a_convolutional_energy_gives_each_image_its_own(shape: tuple[int, int, 
         torch.testing.assert_close(alone.gradient, together.gradient[k : k + 1], rtol=1e-3, atol=1e-6)
 
 
-def test_it_sums_up_in_the_precision_of_the_picture():
+def test_it_sums_up_in_the_precision_of_the_picture() -> None:
     energy = ConvEnergy((1, 8, 8), channels=(8,)).bfloat16()
     assert energy(torch.zeros(2, 1, 8, 8), torch.ones(2), torch.zeros(2).long()).dtype == torch.float32

@@ -58,10 +58,10 @@ def test_an_image_has_the_gradient_that_it_has_alone(trained: ResidualEnergy) ->
 def test_sampling_leaves_no_gradient_in_the_parameters_and_no_graph_behind(trained: ResidualEnergy) -> None:
     x, _, y = points()
     walk = langevin(x, 0.5, y, steps=3, step_size=0.01, noise=drawing())
-    seen = slope(trained, *points())
+    answer = slope(trained, *points())
     x_0 = ended(walk, trained)
     assert all(p.requires_grad and p.grad is None for p in trained.parameters())
-    assert not any(t.requires_grad for t in (x, x_0, *seen))
+    assert not any(t.requires_grad for t in (x, x_0, *answer))
 
 
 def test_the_gradient_is_there_where_the_caller_has_switched_gradients_off(trained: ResidualEnergy) -> None:
@@ -72,9 +72,9 @@ def test_the_gradient_is_there_where_the_caller_has_switched_gradients_off(train
 
 def test_an_energy_denoiser_is_tweedies_formula(trained: ResidualEnergy) -> None:
     x, sigma, y = points()
-    seen = slope(trained, x, sigma, y)
-    by_hand = x - sigma.view(-1, 1, 1, 1) ** 2 * seen.gradient
-    assert torch.equal(denoise(Query(x, sigma, y), seen), by_hand)
+    answer = slope(trained, x, sigma, y)
+    by_hand = x - sigma.view(-1, 1, 1, 1) ** 2 * answer.gradient
+    assert torch.equal(denoise(Query(x, sigma, y), answer), by_hand)
     torch.testing.assert_close(EnergyDenoiser(trained)(x, sigma, y), by_hand)
 
 
@@ -108,10 +108,10 @@ def test_a_residual_energy_is_half_the_squared_noise_its_network_finds() -> None
             return MEAN + STD**2 / (STD**2 + sigma.view(-1, 1, 1, 1) ** 2) * (x - MEAN)
 
     x, sigma = starts(5), torch.full((5,), 0.8, dtype=torch.float64)
-    seen = slope(ResidualEnergy(Exact()), x, sigma, labels(x))  # type: ignore[arg-type]
+    answer = slope(ResidualEnergy(Exact()), x, sigma, labels(x))  # type: ignore[arg-type]
     noise = 0.8 / (STD**2 + 0.8**2) * (x - MEAN)  # (x - R) / sigma
-    torch.testing.assert_close(seen.energy, noise.square().flatten() / 2)
-    torch.testing.assert_close(seen.gradient, (0.8 / (STD**2 + 0.8**2)) ** 2 * (x - MEAN))
+    torch.testing.assert_close(answer.energy, noise.square().flatten() / 2)
+    torch.testing.assert_close(answer.gradient, (0.8 / (STD**2 + 0.8**2)) ** 2 * (x - MEAN))
 
 
 def test_a_teacher_takes_the_place_of_the_data() -> None:

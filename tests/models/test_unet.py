@@ -1,8 +1,10 @@
 """The UNet runs attention at its resolutions, starts silent, keeps images apart, and survives TorchScript."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from genserve.models.denoiser import Denoiser
 from genserve.models.unet import Attention, UNet
@@ -17,14 +19,14 @@ def awake(net: nn.Module) -> nn.Module:
     return net
 
 
-def inputs(n: int, shape: tuple[int, ...] = (1, 8, 8), dtype: torch.dtype = torch.float64):
+def inputs(n: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     """Return n different images, noise levels and classes of three."""
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(n, *shape, generator=generator, dtype=dtype)
+    x = torch.randn(n, 1, 8, 8, generator=generator, dtype=dtype)
     return x, torch.rand(n, generator=generator, dtype=dtype) + 0.1, torch.arange(n) % 3
 
 
-def small(**settings) -> UNet:
+def small(**settings: Any) -> UNet:
     defaults = {"patch": 1, "channels": (16, 32), "attention": (4,), "heads": 2}
     return UNet((1, 8, 8), 3, **defaults | settings)
 
@@ -38,7 +40,9 @@ def small(**settings) -> UNet:
         (2, (16,), (), 1, {}),
     ],
 )
-def test_attention_runs_at_the_given_resolutions(patch, channels, attention, blocks, runs):
+def test_attention_runs_at_the_given_resolutions(
+    patch: int, channels: tuple[int, ...], attention: tuple[int, ...], blocks: int, runs: dict[int, int]
+) -> None:
     net = small(patch=patch, channels=channels, attention=attention, blocks=blocks)
     heights: list[int] = []
     for module in net.modules():
@@ -49,7 +53,7 @@ def test_attention_runs_at_the_given_resolutions(patch, channels, attention, blo
     assert {height: heights.count(height) for height in heights} == runs
 
 
-def test_attention_is_the_softmax_average_of_the_values():
+def test_attention_is_the_softmax_average_of_the_values() -> None:
     """One head written out with loops, against the module; its own norm and projections taken as given."""
     torch.manual_seed(0)
     attention = awake(Attention(4, 2)).double()
@@ -66,14 +70,14 @@ def test_attention_is_the_softmax_average_of_the_values():
     assert torch.allclose(attention(x), by_hand, atol=1e-6)  # the module takes its softmax in float32
 
 
-def test_a_new_network_answers_zero():
+def test_a_new_network_answers_zero() -> None:
     """An untrained denoiser is then the best guess from mean and std alone (test_denoiser)."""
     assert (small()(*inputs(4, dtype=torch.float32)) == 0).all()
 
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("patch", [1, 2])
-def test_images_of_a_batch_do_not_influence_each_other(patch: int, training: bool):
+def test_images_of_a_batch_do_not_influence_each_other(patch: int, training: bool) -> None:
     net = awake(small(patch=patch, attention=(4 // patch,))).double().train(training)
     x, c_noise, y = inputs(4)
     together = net(x.requires_grad_(), c_noise, y)
@@ -85,7 +89,7 @@ def test_images_of_a_batch_do_not_influence_each_other(patch: int, training: boo
         assert torch.allclose(alone[0], together[k], rtol=1e-5, atol=1e-5)  # attention is float32
 
 
-def test_class_and_noise_level_reach_every_pixel():
+def test_class_and_noise_level_reach_every_pixel() -> None:
     net = awake(small())
     x, c_noise, y = inputs(1, dtype=torch.float32)
     answer = net(x, c_noise, y)
@@ -97,7 +101,7 @@ def test_class_and_noise_level_reach_every_pixel():
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.* is deprecated")  # TorchServe's archives carry it
 @pytest.mark.parametrize("n", [1, 3, 8])
-def test_torchscript_answers_as_eager(n: int):
+def test_torchscript_answers_as_eager(n: int) -> None:
     denoiser = Denoiser(awake(small(patch=2, attention=(2,), blocks=2)), -0.7, 0.6).eval()
     scripted = torch.jit.script(denoiser)
     x, sigma, y = inputs(n, dtype=torch.float32)
@@ -106,7 +110,7 @@ def test_torchscript_answers_as_eager(n: int):
             assert torch.allclose(scripted(x, sigma, y), denoiser(x, sigma, y), rtol=0, atol=1e-5)
 
 
-def test_bf16_errors_shrink_with_the_noise():
+def test_bf16_errors_shrink_with_the_noise() -> None:
     """Only F runs in bf16: it resolves 1/256, and enters D with a factor of at most sigma."""
     denoiser = Denoiser(awake(small()), -0.7, 0.6).eval()
     x, _, y = inputs(4, dtype=torch.float32)
@@ -131,6 +135,8 @@ def test_bf16_errors_shrink_with_the_noise():
         ((1, 8, 8), {"patch": 1, "attention": (4,), "heads": 3}, r"channels \[32\] .* heads \(3\)"),
     ],
 )
-def test_sizes_that_do_not_divide_are_refused(shape, settings, message: str):
+def test_sizes_that_do_not_divide_are_refused(
+    shape: tuple[int, int, int], settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         UNet(shape, **{"channels": (16, 32), "attention": (), **settings})

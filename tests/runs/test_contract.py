@@ -3,11 +3,12 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from real_server import ROOT
 
-from genserve.runs.contract import read_spec
+from genserve.runs.contract import Walk, read_spec
 from genserve.runs.defaults import spec_of
 from genserve.runs.directory import model_config
 from genserve.sampling.schedules import Tuned
@@ -53,3 +54,25 @@ def test_a_torn_contract_is_refused_in_one_sentence(tmp_path: Path, content: str
     (tmp_path / "model.json").write_text(content)
     with pytest.raises(ValueError, match=r"model\.json [^\n]*$"):
         read_spec(tmp_path / "model.json")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"family": "classifier"}, "family must be one of diffusion, energy, got 'classifier'"),
+        ({"sampler": "langevin"}, "sampler must be one of .*, got 'langevin'"),  # of energies alone
+        ({"schedule": "tuned"}, "schedule must be one of .*, got 'tuned'"),
+        ({"sampler": "heun", "eta": 0.5}, "heun takes no eta, got 0.5"),
+    ],
+)
+def test_a_contract_that_no_request_could_be_drawn_with_is_refused(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"model\.json: {message}"):
+        dataclasses.replace(spec_of(RUN), **fields)
+
+
+def test_the_rank_of_an_energy_is_the_share_of_training_images_below_it() -> None:
+    walk = Walk(plain=False, read_sigma=0.5, energies=(1.0, 2.0, 4.0, 8.0))
+    assert [walk.rank(energy) for energy in (0.0, 1.0, 1.5, 4.1, 9.0)] == [0, 0, 0.25, 0.75, 1]
+    assert Walk(plain=False, read_sigma=0.5).rank(3.0) is None

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -62,7 +64,9 @@ def test_an_energy_of_settings_that_are_missing_is_refused_in_one_sentence(tmp_p
             export(tmp_path / "run", tmp_path / "out")
 
 
-def test_a_full_disk_leaves_the_old_model_and_is_named(exported: Path, tmp_path: Path, full_disk) -> None:
+def test_a_full_disk_leaves_the_old_model_and_is_named(
+    exported: Path, tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
     shutil.copytree(exported, tmp_path / "out")
     before = (tmp_path / "out/model.pt").read_bytes()
     with full_disk(10_000), pytest.raises(OSError, match=r"File too large: .*out/model\.pt"):
@@ -76,3 +80,15 @@ def test_the_command_ends_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr == f"error: {tmp_path} is no run directory: it has no config.json\n"
+
+
+def test_the_command_without_its_two_arguments_shows_its_usage() -> None:
+    command = [sys.executable, "-m", "genserve.runs.export", "only-one"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "usage: python -m genserve.runs.export RUN OUTPUT\n")
+
+
+def test_a_classifier_is_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="family 'classifier', not a denoiser or an energy"):
+        export(ROOT / "weights/classifier-mnist", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

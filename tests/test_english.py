@@ -1,0 +1,188 @@
+"""Names and prose are plain English: no banned local, no banned word, no line of prose that is too wide.
+
+DIRTY and WIDE list what is still to be cleaned; the last test of them says when an entry must go.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from real_server import ROOT
+
+NAMES = {
+    "anew", "asked", "found", "here", "how", "nobody", "said", "seen", "shall", "there", "told", "wanted",
+    "way", "whole", "whom",
+}  # fmt: skip
+THINGS = "block|forward pass|group|image|layer|level|line|look|row|side|step"
+WORDS = re.compile(
+    rf"\b(anew|shall|whom|nobody|wanted is|so many|where not given|an? (?:{THINGS}) an? (?:{THINGS}))\b",
+    re.IGNORECASE,
+)
+WIDTH = 120  # columns of prose in Markdown
+PYTHON = ("genserve", "handlers", "scripts", "tests", "training")
+PROSE = (
+    "README.md",
+    "docs/*.md",
+    "weights/*/README.md",
+    "deploy/**/*.md",
+    "tests/**/*.md",
+    "model_store/*.md",
+)
+
+# folders and files with banned names or words, and pages with lines that are too wide
+DIRTY: set[str] = {
+    "genserve/sampling", "scripts", "tests/commands", "tests/drawing/test_client.py", "tests/operate",
+    "tests/sampling", "tests/scripts", "tests/server/test_sent.py", "tests/serving/requests/test_sent.py",
+}  # fmt: skip
+WIDE: set[str] = {"docs/api.md"}
+
+
+def programs() -> list[Path]:
+    """Return every Python file of the project, with those that have no ending."""
+    files = [path for folder in PYTHON for path in (ROOT / folder).rglob("*") if path.is_file()]
+    return sorted(path for path in files if path.suffix == ".py" or (not path.suffix and is_python(path)))
+
+
+def is_python(path: Path) -> bool:
+    """Return whether the first line of a program names Python."""
+    return path.read_bytes().split(b"\n")[0].startswith(b"#!/usr/bin/env python")
+
+
+def pages() -> list[Path]:
+    """Return every page of prose."""
+    return sorted(path for pattern in PROSE for path in ROOT.glob(pattern))
+
+
+def stored(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield line and name of every variable that a program gives a value, and of every parameter."""
+    for node in ast.walk(tree):
+        match node:
+            case (
+                ast.Name(id=name, ctx=ast.Store())
+                | ast.arg(arg=name)
+                | ast.ExceptHandler(name=str(name))
+                | ast.alias(asname=str(name))
+                | ast.MatchAs(name=str(name))
+                | ast.MatchStar(name=str(name))
+                | ast.MatchMapping(rest=str(name))
+            ):
+                yield node.lineno, name
+
+
+def remarks(source: str) -> Iterator[tuple[int, str]]:
+    """Yield line and text of every docstring, as one line, and of every comment."""
+    for node in ast.walk(ast.parse(source)):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and (text := ast.get_docstring(node, clean=False)):
+            yield node.body[0].lineno, " ".join(text.split())
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def prose(text: str) -> Iterator[tuple[int, str]]:
+    """Yield number and text of every line of Markdown outside code, tables, headings and links."""
+    code = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith(("```", "~~~")):
+            code = not code
+        elif not code and not line.lstrip().startswith(("|", "#", "![", "<")) and not line.startswith("    "):
+            yield number, re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", line)
+
+
+def faults_of_code(path: Path) -> list[str]:
+    """Return the banned names and words of a program, each with its line."""
+    source = path.read_text()
+    names = [f"{line}: the name {name}" for line, name in stored(ast.parse(source)) if name in NAMES]
+    return names + [f"{line}: {hit[0]!r}" for line, text in remarks(source) for hit in WORDS.finditer(text)]
+
+
+def faults_of_prose(path: Path) -> list[str]:
+    """Return the banned words of a page, each with its line."""
+    lines = [(number, re.sub(r"`[^`]*`", "", line)) for number, line in prose(path.read_text())]
+    return [f"{number}: {hit[0]!r}" for number, line in lines for hit in WORDS.finditer(line)]
+
+
+def faults_of_width(path: Path) -> list[str]:
+    """Return the lines of a page that are too wide."""
+    lines = prose(path.read_text())
+    return [f"{number}: {len(line)} columns" for number, line in lines if len(line) > WIDTH]
+
+
+def place(path: Path) -> str:
+    """Return the name of a file below the project."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def allowed(path: Path, names: set[str]) -> bool:
+    """Return whether a file, or a folder above it, is in the list."""
+    return any(place(parent) in names for parent in (path, *path.parents) if parent.is_relative_to(ROOT))
+
+
+def test_programs_and_pages_have_no_banned_name_or_word() -> None:
+    code = [path for path in programs() if not allowed(path, DIRTY)]
+    page = [path for path in pages() if not allowed(path, DIRTY)]
+    faults = [f"{place(path)}:{fault}" for path in code for fault in faults_of_code(path)]
+    faults += [f"{place(path)}:{fault}" for path in page for fault in faults_of_prose(path)]
+    assert len(code) > 50
+    assert not faults, "\n".join(faults)
+
+
+def test_prose_is_no_wider_than_120_columns() -> None:
+    narrow = [path for path in pages() if not allowed(path, WIDE)]
+    faults = [f"{place(path)}:{fault}" for path in narrow for fault in faults_of_width(path)]
+    assert not faults, "\n".join(faults)
+
+
+def test_what_is_clean_is_in_neither_list() -> None:
+    bad = [path for path in programs() if faults_of_code(path)]
+    bad += [path for path in pages() if faults_of_prose(path)]
+    clean = sorted(name for name in DIRTY if not any(path.is_relative_to(ROOT / name) for path in bad))
+    narrow = sorted(name for name in WIDE if not faults_of_width(ROOT / name))
+    assert (clean, narrow) == ([], []), f"take these out of DIRTY and WIDE: {clean + narrow}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "found = 1", "for found in x: pass", "def f(found): pass", "def f(*, found=1): pass",
+        "lambda found: 1", "[1 for found in x]", "(found := 1)", "with x as found: pass",
+        "import x as found", "a, (b, *found) = x", "try: pass\nexcept E as found: pass", "found: int = 1",
+        "match x:\n    case [found]: pass", "found += 1",
+        "match x:\n    case {**found}: pass", "match x:\n    case [*found]: pass", "async def f(found): pass",
+    ],
+)  # fmt: skip
+def test_every_kind_of_name_is_looked_at(text: str) -> None:
+    assert "found" in [name for _, name in stored(ast.parse(text))]
+
+
+@pytest.mark.parametrize(
+    "text", ["x.found", "f(found=1)", "found()", "{'found': 1}", "import found.x", "del x"]
+)
+def test_names_of_others_are_left_alone(text: str) -> None:
+    assert "found" not in [name for _, name in stored(ast.parse(text))]
+
+
+def test_docstrings_and_comments_are_read_and_other_text_is_not() -> None:
+    source = '"""One."""\nx = "three"  # two\nclass A:\n    """Four\n    five."""\n'
+    assert sorted(remarks(source)) == [(1, "One."), (2, "# two"), (4, "Four five.")]
+
+
+@pytest.mark.parametrize(
+    ("text", "banned"),
+    [
+        ("an image a step", True), ("Nobody reads it", True), ("so many", True), ("blocks per level", False),
+        ("a marshall", False), ("not where given", False),
+    ],
+)  # fmt: skip
+def test_whole_words_are_banned(text: str, banned: bool) -> None:
+    assert bool(WORDS.search(text)) == banned
+
+
+def test_prose_leaves_out_code_tables_and_headings() -> None:
+    page = "# A\n\none [two](three)\n```\ncode\n```\n| a | b |\n![x](y)\n    code\n- four\n"
+    assert [line for _, line in prose(page) if line] == ["one two", "- four"]
