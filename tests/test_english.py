@@ -1,7 +1,4 @@
-"""Names and prose are plain English: no banned local, no banned word, no line of prose that is too wide.
-
-DIRTY and WIDE list what is still to be cleaned; the last test of them says when an entry must go.
-"""
+"""Names and prose are plain English: no banned local, no banned word, no line of prose that is too wide."""
 
 import ast
 import re
@@ -22,13 +19,6 @@ WORDS = re.compile(
     re.IGNORECASE,
 )
 WIDTH = 120  # columns of prose in Markdown
-
-# folders and files with banned names or words, and pages with lines that are too wide
-DIRTY: set[str] = {
-    "genserve/sampling", "scripts", "tests/commands", "tests/drawing/test_client.py", "tests/operate",
-    "tests/sampling", "tests/scripts", "tests/server/test_sent.py", "tests/serving/requests/test_sent.py",
-}  # fmt: skip
-WIDE: set[str] = {"docs/api.md"}
 
 
 def stored(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -66,32 +56,16 @@ def faults_of_width(path: Path) -> list[str]:
     return [f"{number}: {len(line)} columns" for number, line in lines if len(line) > WIDTH]
 
 
-def allowed(path: Path, names: set[str]) -> bool:
-    """Return whether a file, or a folder above it, is in the list."""
-    return any(place(parent) in names for parent in (path, *path.parents) if parent.is_relative_to(ROOT))
-
-
 def test_programs_and_pages_have_no_banned_name_or_word() -> None:
-    code = [path for path in programs() if not allowed(path, DIRTY)]
-    page = [path for path in pages() if not allowed(path, DIRTY)]
-    faults = [f"{place(path)}:{fault}" for path in code for fault in faults_of_code(path)]
-    faults += [f"{place(path)}:{fault}" for path in page for fault in faults_of_prose(path)]
-    assert len(code) > 50
+    faults = [f"{place(path)}:{fault}" for path in programs() for fault in faults_of_code(path)]
+    faults += [f"{place(path)}:{fault}" for path in pages() for fault in faults_of_prose(path)]
+    assert len(programs()) > 50
     assert not faults, "\n".join(faults)
 
 
 def test_prose_is_no_wider_than_120_columns() -> None:
-    narrow = [path for path in pages() if not allowed(path, WIDE)]
-    faults = [f"{place(path)}:{fault}" for path in narrow for fault in faults_of_width(path)]
+    faults = [f"{place(path)}:{fault}" for path in pages() for fault in faults_of_width(path)]
     assert not faults, "\n".join(faults)
-
-
-def test_what_is_clean_is_in_neither_list() -> None:
-    bad = [path for path in programs() if faults_of_code(path)]
-    bad += [path for path in pages() if faults_of_prose(path)]
-    clean = sorted(name for name in DIRTY if not any(path.is_relative_to(ROOT / name) for path in bad))
-    narrow = sorted(name for name in WIDE if not faults_of_width(ROOT / name))
-    assert (clean, narrow) == ([], []), f"take these out of DIRTY and WIDE: {clean + narrow}"
 
 
 @pytest.mark.parametrize(

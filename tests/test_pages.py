@@ -10,7 +10,6 @@ from real_server import ROOT
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:deploy|docs|genserve|handlers|scripts|tests|training|weights)/[\w./-]+)`")
 MODULE = re.compile(r"\bgenserve(?:\.\w+)+")
-OLD: set[str] = {"README.md", "docs/api.md"}  # pages with old names
 
 
 def anchors(text: str) -> set[str]:
@@ -35,7 +34,7 @@ def missing(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", pages(), ids=place)
 def test_a_page_names_files_that_exist(path: Path) -> None:
-    assert bool(missing(path)) == (place(path) in OLD), missing(path)
+    assert not missing(path)
 
 
 def exists(name: str) -> bool:

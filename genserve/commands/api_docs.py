@@ -16,14 +16,15 @@ TARGET = Path("docs/api.md")  # of the checkout
 HEAD = """<!-- Made by `genserve api-docs` from genserve/serving/requests/: edit there. -->
 # The API of a server
 
-Addresses: predictions on port 8080, management on 8081, metrics on 8082, all on loopback; in the container, predictions and
-metrics on every interface.
+Addresses: predictions on port 8080, management on 8081, metrics on 8082, all on loopback; in the container, predictions
+and metrics on every interface.
 
 ## `POST /predictions/diffusion`, `POST /predictions/energy`
 
-Fields go in a JSON body (`Content-Type: application/json`), a form, or multipart. `GET /diffusion/predict?num_samples=4&seed=1`
-takes the same fields as a query string (TorchServe does not show a query string of `/predictions` to a model). Every field is
-optional: no body at all gives a grid of 16. How values are written stands below the tables.
+Fields go in a JSON body (`Content-Type: application/json`), a form, or multipart. `GET
+/diffusion/predict?num_samples=4&seed=1` takes the same fields as a query string (TorchServe does not show a query
+string of `/predictions` to a model). Every field is optional: no body at all gives a grid of 16. How values are written
+stands below the tables.
 
 Both take:
 """
@@ -57,9 +58,11 @@ TAIL = f"""
 | `init_image` and `mask` | what is white in the mask stays, to the byte; the rest is drawn so that it fits. Each step is run `resample` times, 4 if not given: at 1 seams are seen ([quality.md](quality.md#filling-what-a-mask-leaves-out)) |
 | `seed_to` | image k of n is drawn from noise at t = k / (n - 1) on the way from `seed` to `seed_to`. The ends are the plain images `first_index` of the two seeds. JSON has each image's `t`, the header `X-T` all of them |
 
-With `strength` s and n `steps`, s x n steps are run, rounded, at least one. The first of them says how much noise the picture gets, so what a strength does also
-depends on the schedule. At strength 1 the start is noise alone, and the answer is the same as without a picture, but for what a mask keeps.
-JSON (`settings`) and headers (`X-Strength`, `X-Resample`, `X-Seed-To`) name what was used. Pictures and masks are sent like an energy's `images`: base64 in JSON, a file in multipart; see below.
+With `strength` s and n `steps`, s x n steps are run, rounded, at least one. The first of them says how much noise the
+picture gets, so what a strength does also depends on the schedule. At strength 1 the start is noise alone, and the
+answer is the same as without a picture, but for what a mask keeps. JSON (`settings`) and headers (`X-Strength`,
+`X-Resample`, `X-Seed-To`) name what was used. Pictures and masks are sent like an energy's `images`: base64 in JSON, a
+file in multipart; see below.
 
 ### What an energy is asked
 
@@ -72,14 +75,15 @@ JSON (`settings`) and headers (`X-Strength`, `X-Resample`, `X-Seed-To`) name wha
 | `explain` | one look; red where a brighter pixel would raise the energy, blue where it would lower it | pictures in colour |
 
 Pictures are sent as base64 (`images`: one or a list), as a file in multipart (`-F images=@seven.png`; the host keeps
-one file of a name), or as the whole body (`--data-binary @seven.png -H 'Content-Type: image/png'`, with the other fields in the query of `/energy/predict`; without its
-type the host takes it for a form, which is an error). They must have the
-model's size and be opaque; [pictures.md](pictures.md) says how they are read. `POST /explanations/energy` is the task `explain`.
-No log has a picture in it, but that the host logs an address whole whose escapes it cannot read.
+one file of a name), or as the whole body (`--data-binary @seven.png -H 'Content-Type: image/png'`, with the other
+fields in the query of `/energy/predict`; without its type the host takes it for a form, which is an error). They must
+have the model's size and be opaque; [pictures.md](pictures.md) says how they are read. `POST /explanations/energy` is
+the task `explain`. No log has a picture in it, but that the host logs an address whole whose escapes it cannot read.
 
-Every answer carries the energies of its pictures at the model's own level (`score`, `refine` and `explain`: at `sigma`), in JSON and in the headers `X-Energy`
-and `X-Rank` (`refine`: `X-Energy-Before`, `X-Rank-Before` too; `mala`: `X-Acceptance`, the share of its steps that were taken). Energies of one model and one `sigma` compare with each other; nothing else does. A reading is
-one evaluation, counted in `X-NFE`; an evaluation of an energy includes its gradient.
+Every answer carries the energies of its pictures at the model's own level (`score`, `refine` and `explain`: at
+`sigma`), in JSON and in the headers `X-Energy` and `X-Rank` (`refine`: `X-Energy-Before`, `X-Rank-Before` too; `mala`:
+`X-Acceptance`, the share of its steps that were taken). Energies of one model and one `sigma` compare with each other;
+nothing else does. A reading is one evaluation, counted in `X-NFE`; an evaluation of an energy includes its gradient.
 
 ### How values are written
 
@@ -95,9 +99,10 @@ The same rules hold in JSON, forms, multipart, query strings and gRPC.
 | list | `[1, 2, 3]` | `1,2,3`; the comma in a `data:` URL splits nothing |
 | picture | base64 | base64, or in multipart and gRPC the file itself |
 
-Base64 may be of the standard or the URL-safe alphabet, with or without padding, in lines, or a `data:...;base64,` URL. In a form, `+`
-is sent as `%2B` (`curl --data-urlencode`). A field that comes twice counts once: the host keeps the last one, in JSON, forms, multipart and query
-strings alike, and a form's before a query string's. Fields in a JSON body and beside it, in the query, are refused. A compressed body (`Content-Encoding`) is 415.
+Base64 may be of the standard or the URL-safe alphabet, with or without padding, in lines, or a `data:...;base64,` URL.
+In a form, `+` is sent as `%2B` (`curl --data-urlencode`). A field that comes twice counts once: the host keeps the last
+one, in JSON, forms, multipart and query strings alike, and a form's before a query string's. Fields in a JSON body and
+beside it, in the query, are refused. A compressed body (`Content-Encoding`) is 415.
 
 Other servers' clients may wrap the fields, in a body that has nothing beside:
 
@@ -107,19 +112,21 @@ Other servers' clients may wrap the fields, in a body that has nothing beside:
 | `{{"instances": [{{...}}]}}` | KServe's first protocol (`/v1/models/energy:predict`): one instance, whose keys are the fields; send one request for each |
 | `{{"inputs": [{{"name", "shape", "datatype", "data"}}]}}` | its second (`/v2/models/energy/infer`): an input is a field, of one value (`[]`, `[1]`, `[1, 1]`) or a list (`[3]`); `BYTES` is text; data in JSON only (tritonclient: `binary_data=False`) |
 
-`id`, `parameters` and `outputs` beside `inputs` are ignored, and answers stay as described here: tritonclient reads that of `format=json` (`get_response()`).
+`id`, `parameters` and `outputs` beside `inputs` are ignored, and answers stay as described here: tritonclient reads
+that of `format=json` (`get_response()`).
 
 ### Limits
 
-Further limits: images x network evaluations of one request at most {WORK_MAX:,} (`heun` takes 2 `steps` - 1, guidance doubles, `resample` multiplies);
-an answer at most {PIXELS_MAX:,} values, `scale` and frames included.
+Further limits: images x network evaluations of one request at most {WORK_MAX:,} (`heun` takes 2 `steps` - 1, guidance
+doubles, `resample` multiplies); an answer at most {PIXELS_MAX:,} values, `scale` and frames included.
 
 ### What an image depends on
 
-On the model, `seed`, its index (`first_index`, `first_index` + 1, ...), its class and the settings; on nothing else. Not on
-how many images were asked for, on what else the server was doing, on the worker or how the answer is sent, but for float rounding:
-at most 1 of 255 in any pixel, and none at all in bf16 on a CPU. A retry is safe; a larger `num_samples` keeps the first images.
-`precision` is one of the settings: bf16 where the machine has it in hardware, else fp32. The same seed looks the same in both, but is not equal.
+On the model, `seed`, its index (`first_index`, `first_index` + 1, ...), its class and the settings; on nothing else.
+Not on how many images were asked for, on what else the server was doing, on the worker or how the answer is sent, but
+for float rounding: at most 1 of 255 in any pixel, and none at all in bf16 on a CPU. A retry is safe; a larger
+`num_samples` keeps the first images. `precision` is one of the settings: bf16 where the machine has it in hardware,
+else fp32. The same seed looks the same in both, but is not equal.
 
 ### Answers
 
@@ -132,25 +139,30 @@ at most 1 of 255 in any pixel, and none at all in bf16 on a CPU. A retry is safe
 | `filmstrip` | `image/png` | a row an image: up to nine noise levels, then the picture; x_t / sqrt(1 + sigma^2), as the papers draw it |
 | `gif` | `image/gif` | the grid at up to 49 noise levels, then the pictures |
 
-Headers: `X-Seed`, `X-Steps`, `X-Sampler`, `X-Schedule`, `X-Eta`, `X-Strength`, `X-Resample`, `X-Seed-To`, `X-NFE` (network evaluations of each image), `X-Model-Version`, and `Server-Timing`
-with `queue` (before the first evaluation), `sample` and `encode` in milliseconds.
+Headers: `X-Seed`, `X-Steps`, `X-Sampler`, `X-Schedule`, `X-Eta`, `X-Strength`, `X-Resample`, `X-Seed-To`, `X-NFE`
+(network evaluations of each image), `X-Model-Version`, and `Server-Timing` with `queue` (before the first evaluation),
+`sample` and `encode` in milliseconds.
 
 ### Streams
 
-`stream=true` answers `multipart/x-mixed-replace`: PNG grids, each with `X-NFE` and `X-Sigma` in its part's head, the finished picture last.
-`<img src="http://127.0.0.1:8080/diffusion/predict?steps=1000&stream=true">` plays it in a browser, without a script. `stream=jsonl` answers
-lines `{{"step", "nfe", "sigma", "preview"}}`, `preview` a grid in base64; the last one has `sigma` 0 and everything that `format=json` has. Both show
-at most `frames` frames; a short request may be over before the first is due, and then all come at once. A client that hangs up frees its place
-within a slice of time (5 to 100 ms); for a request without a stream the host does not tell, so it is computed to its end. A stream that fails
-when its status was long sent ends without a picture (`jsonl`: with a line `{{"error"}}`). An archive built with `--mode batched` does not stream.
+`stream=true` answers `multipart/x-mixed-replace`: PNG grids, each with `X-NFE` and `X-Sigma` in its part's head, the
+finished picture last. `<img src="http://127.0.0.1:8080/diffusion/predict?steps=1000&stream=true">` plays it in a
+browser, without a script. `stream=jsonl` answers lines `{{"step", "nfe", "sigma", "preview"}}`, `preview` a grid in
+base64; the last one has `sigma` 0 and everything that `format=json` has. Both show at most `frames` frames; a short
+request may be over before the first is due, and then all come at once. A client that hangs up frees its place within a
+slice of time (5 to 100 ms); for a request without a stream the host does not tell, so it is computed to its end. A
+stream that fails when its status was long sent ends without a picture (`jsonl`: with a line `{{"error"}}`). An archive
+built with `--mode batched` does not stream.
 
 ### gRPC
 
-Unary `Predictions` on 127.0.0.1:8083 takes the same fields as the `input` map, as text, and returns the same bytes; an error is the JSON below, with
-status OK, because the host passes on no other. A message above 262,144 bytes ends as CANCELLED, without a word on why. `stream` is refused. `StreamPredictions` must not be called: on this host it stops the worker and all it was doing
-for others, which is why gRPC listens on loopback alone.
+Unary `Predictions` on 127.0.0.1:8083 takes the same fields as the `input` map, as text, and returns the same bytes; an
+error is the JSON below, with status OK, because the host passes on no other. A message above 262,144 bytes ends as
+CANCELLED, without a word on why. `stream` is refused. `StreamPredictions` must not be called: on this host it stops the
+worker and all it was doing for others, which is why gRPC listens on loopback alone.
 
-`{{"task": "describe"}}` answers with the model: family, shape, classes, defaults, measured quality, device, precision, threads, mode.
+`{{"task": "describe"}}` answers with the model: family, shape, classes, defaults, measured quality, device, precision,
+threads, mode.
 
 ### Errors
 
@@ -161,11 +173,12 @@ What is wrong with a request is status 400 and one JSON object, for example for 
 ```
 
 `error` is one line for people, the three beside it are its parts. `field` is `body` for what concerns no single field.
-A compressed body is 415; one above 262,144 bytes 413; a full queue, or a model without workers, 503; a fault of the server 500 with the same
-object and an empty `field`; a request that is not done after 600 s (`deadline` in `handlers/*.yaml`) 504. A bad request costs its neighbours in the batch nothing.
+A compressed body is 415; one above 262,144 bytes 413; a full queue, or a model without workers, 503; a fault of the
+server 500 with the same object and an empty `field`; a request that is not done after 600 s (`deadline` in
+`handlers/*.yaml`) 504. A bad request costs its neighbours in the batch nothing.
 
-What the host refuses itself, before a model sees it, looks different: `{{"code", "type", "message"}}`, where `type` is a Java class. Some of
-these are a client's mistake with the status 500 or 403:
+What the host refuses itself, before a model sees it, looks different: `{{"code", "type", "message"}}`, where `type` is
+a Java class. Some of these are a client's mistake with the status 500 or 403:
 
 - a form with a broken percent escape (`seed=%zz`): 500; in a query string: 403;
 - a form or multipart field without a name (`-d =3`, `-F =3`): 500;

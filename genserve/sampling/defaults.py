@@ -9,7 +9,7 @@ from genserve.sampling.solvers import WALKS
 
 
 class BadSetting(ValueError):  # noqa: N818 (as BadRequest)
-    """A field of a setting that does not fit the model or another field."""
+    """Says which field of a setting does not fit the model or another field."""
 
     def __init__(self, field: str, message: str, allowed: str) -> None:
         super().__init__(f"{field}: {message} (allowed: {allowed})")
@@ -25,7 +25,7 @@ def refuse(why: str, **fields: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """How a model draws if a request leaves everything open, and what a request may choose.
+    """Holds how a model draws if a request leaves everything open, and what a request may choose.
 
     Args:
         samplers: the names that it takes.

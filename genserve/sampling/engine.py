@@ -1,20 +1,21 @@
 """Many samplers, one batched evaluation.
 
 Every open sampler has yielded a query. A batch takes images from the queries, whatever their sampler, step,
-class or number; the model is asked once; and each sampler whose query is answered in full is sent its rows of
-the answer. A query larger than a batch is answered in parts.
+class or number. The model evaluates it once, and each sampler with a complete answer is sent its rows. A
+query larger than a batch is answered in parts.
 
-    batch = engine.take()                   up to `budget` images that wait
+    batch = engine.take()                   up to `budget` images
     engine.give(batch, model(*batch.query))
 
-Several batches may be out at a time, one for each of `lanes` evaluators that work side by side: a batch takes
-at most its lane's share of what is open. Nothing here is thread-safe: `genserve.sampling.lanes` holds a lock.
+Several batches may be out at a time, one for each of `lanes` evaluators that work side by side. A batch takes
+at most its lane's share of the open images. The engine is not thread-safe: `genserve.sampling.lanes` holds a
+lock.
 
-Fairness: while more waits than a batch can hold, every open sampler is owed the same share of the images.
-Each has a clock that counts the images taken for it, and a batch serves the smallest clocks first. A
-newcomer starts at the engine's own clock, which counts what everybody was owed so far. So a short request is
-done after its own few turns, however long the others are, and a long one always advances, however many short
-ones come. Source: fair queueing, Demers et al. 1989, with images for bits.
+Fairness: while more images wait than a batch can hold, every open sampler is owed the same share of them.
+Each sampler has a clock that counts the images taken for it, and a batch serves the smallest clocks first. A
+newcomer starts at the engine's own clock, which counts the images owed to each sampler so far. So a short
+request is done after its own few turns, however long the others are, and a long one always advances, however
+many short ones come. Source: fair queueing, Demers et al. 1989, with images for bits.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -34,10 +35,10 @@ Evaluate = Callable[[Tensor, Tensor, Tensor], Answer]  # (x, sigma, y) as in Que
 
 @dataclass
 class Finished:
-    """How a sampler ended."""
+    """The end of a sampler: its result or its error, and what it cost."""
 
     key: Hashable
-    x_0: Tensor | None  # (B, C, H, W), or none where it failed
+    x_0: Tensor | None  # (B, C, H, W); None if it failed
     error: Exception | None
     nfe: int  # network evaluations of each image, both halves of a guided one counted
     ticks: int  # batches it took part in
@@ -50,7 +51,7 @@ class _Open:
     sampler: Sampler
     query: Query
     rows: int  # images of the query
-    clock: float  # images, what decides whose turn it is
+    clock: float  # images; the smallest clock is served first
     admitted: float
     waited: float = 0.0
     taken: int = 0  # of the query's images, in order
@@ -61,18 +62,18 @@ class _Open:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the model is asked at once."""
+    """The queries of one evaluation."""
 
     query: Query
-    turns: list[tuple[_Open, int, int]]  # whose images, from which one of its query on, how many
+    turns: list[tuple[_Open, int, int]]  # entry, first image of its query, number of images
 
 
 class Engine:
-    """Drives samplers together; who admits what, and who evaluates when, is its caller's business.
+    """Drives samplers together. The caller admits them and evaluates the batches.
 
     Args:
-        budget: most images in one batch; bounds its memory and how long it takes.
-        lanes: how many batches are evaluated side by side.
+        budget: most images in one batch; bounds its memory and its time.
+        lanes: number of batches evaluated side by side.
 
     Raises:
         ValueError: budget < 1 or lanes < 1.
@@ -84,24 +85,24 @@ class Engine:
         self._budget, self._lanes = budget, lanes
         self._open: dict[Hashable, _Open] = {}
         self._finished: list[Finished] = []
-        self._now = 0.0  # the engine's clock: images that each open sampler was owed so far
+        self._now = 0.0  # the engine's clock: images owed to each open sampler so far
 
     def __len__(self) -> int:
-        """Return how many samplers are open."""
+        """Return the number of open samplers."""
         return len(self._open)
 
     @property
     def waits(self) -> bool:
-        """Whether there is anything to take."""
+        """Whether an image waits to be taken."""
         return any(entry.taken < entry.rows for entry in self._open.values())
 
     @property
     def ended(self) -> bool:
-        """Whether a sampler ended that `finished` has not yet returned."""
+        """Whether `finished` has a sampler to return."""
         return bool(self._finished)
 
     def admit(self, key: Hashable, sampler: Sampler) -> None:
-        """Take in a sampler under a key of the caller's; it joins the next batch.
+        """Open a sampler under a key of the caller's; it joins the next batch.
 
         Raises:
             ValueError: the key is in use.
@@ -118,7 +119,7 @@ class Engine:
             self._open[key] = _Open(key, sampler, query, len(query.x), self._now, perf_counter())
 
     def cancel(self, key: Hashable) -> bool:
-        """Forget a sampler, whatever of it is out or has ended unseen; return whether it was open."""
+        """Forget a sampler, its images that are out and its result; return whether it was open."""
         self._finished = [ended for ended in self._finished if ended.key != key]
         entry = self._open.pop(key, None)
         if entry is not None:
@@ -126,7 +127,7 @@ class Engine:
         return entry is not None
 
     def take(self) -> Batch | None:
-        """Return the images whose turn it is, or none where none waits."""
+        """Return the images to evaluate next; None if no image waits."""
         waiting = [entry for entry in self._open.values() if entry.taken < entry.rows]
         if not waiting:
             return None
@@ -150,7 +151,7 @@ class Engine:
         return Batch(Query(*(torch.cat(column) for column in columns)), turns)
 
     def give(self, batch: Batch, answer: Answer | Exception) -> None:
-        """Pass the model's answer on; its fault ends the samplers of the batch, and the others go on."""
+        """Send the model's answer to the samplers. An exception ends those of the batch; the others go on."""
         if isinstance(answer, Exception):
             for entry, *_ in batch.turns:
                 if self._open.get(entry.key) is entry:
@@ -158,23 +159,23 @@ class Engine:
             return
         parts = _split(answer, [n for *_, n in batch.turns])
         for (entry, first, n), part in zip(batch.turns, parts, strict=True):
-            if self._open.get(entry.key) is entry:  # else it was cancelled while its images were out
+            if self._open.get(entry.key) is entry:  # else it was cancelled meanwhile
                 self._receive(entry, first, part, n)
 
     def finished(self) -> list[Finished]:
-        """Return the samplers that ended since the last call."""
+        """Return the ends of samplers since the last call."""
         finished, self._finished = self._finished, []
         return finished
 
     def tick(self, model: Evaluate) -> list[Finished]:
-        """Evaluate one batch in this thread, without gradients, and return the samplers that ended."""
+        """Evaluate one batch in this thread, without gradients, and return the samplers that have ended."""
         batch = self.take()
         if batch is not None:
             self.give(batch, evaluated(model, batch))
         return self.finished()
 
     def _keep_time(self, waiting: list[_Open], turns: list[tuple[_Open, int, int]]) -> None:
-        """Move the clocks for a batch; while it has room for everybody, nobody gains or loses."""
+        """Move the clocks for a batch. If it holds every waiting image, all clocks are set equal."""
         if len(turns) == len(waiting) and all(first + n == entry.rows for entry, first, n in turns):
             for entry in waiting:
                 entry.clock = self._now
@@ -184,7 +185,7 @@ class Engine:
             entry.clock += n
 
     def _receive(self, entry: _Open, first: int, part: Answer, n: int) -> None:
-        """Give a sampler its rows; what goes wrong inside it is its own end and nobody else's."""
+        """Store a sampler's rows, and send them once complete. Its exception ends this sampler only."""
         entry.answers.append((first, part, n))
         if sum(n for *_, n in entry.answers) < entry.rows:
             return
@@ -206,7 +207,7 @@ class Engine:
 
 
 def evaluated(model: Evaluate, batch: Batch) -> Answer | Exception:
-    """Return the model's answer to a batch, without gradients, or its fault."""
+    """Return the model's answer to a batch, without gradients, or the exception that it raised."""
     try:
         with torch.no_grad():
             return model(*batch.query)
@@ -215,14 +216,14 @@ def evaluated(model: Evaluate, batch: Batch) -> Answer | Exception:
 
 
 def _rows(query: Query, first: int, n: int) -> Query:
-    """Return n images of a query; the query itself where that is all of them."""
+    """Return n images of a query; the query itself if it has no others."""
     if n == len(query.x):
         return query
     return Query(*(column[first : first + n] for column in query))
 
 
 def _split(answer: Answer, sizes: Sequence[int]) -> Sequence[Answer]:
-    """Return consecutive images of an answer, so many in each part."""
+    """Return an answer in parts of consecutive images, of these sizes."""
     if isinstance(answer, Tensor):
         return answer.split_with_sizes(list(sizes))
     columns = (column.split_with_sizes(list(sizes)) for column in answer)
@@ -238,6 +239,6 @@ def _joined(parts: Sequence[Answer]) -> Answer:
 
 
 def _like(answer: Any, columns: Iterable[Tensor]) -> tuple[Tensor, ...]:
-    """Return columns as a named tuple of the answer's own kind, which a sampler reads by name."""
+    """Return columns as a named tuple of the answer's own type; a sampler reads it by name."""
     named: tuple[Tensor, ...] = answer._make(columns)
     return named

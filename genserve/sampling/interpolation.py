@@ -9,7 +9,7 @@ from genserve.sampling.noise import Streams
 
 
 class Between:
-    """Noise for n images on the way from image `index` of `seed` to image `index` of `seed_to`.
+    """Draws noise for n images, from that of image `index` of `seed` to that of image `index` of `seed_to`.
 
     Image k is at t = k / (n - 1). Every draw of it, the start noise and all fresh noise, is
 

@@ -1,8 +1,8 @@
-"""One engine, several cores: a thread a core, each evaluating batches of its own.
+"""One engine, several cores: one thread per core, each evaluating batches of its own.
 
-Threads inside every operation, torch's own way, meet a hundred times an evaluation and wait each time for the
-slowest of them. Here they never wait for each other, and everything else (samplers, replies, the host) runs
-beside them. docs/benchmarks.md has the figures.
+Torch's own threads work inside every operation: they meet a hundred times per evaluation and wait each time
+for the slowest. These threads never wait for each other, and everything else (samplers, replies, the host)
+runs beside them. docs/benchmarks.md has the figures.
 """
 
 import logging
@@ -19,15 +19,15 @@ from genserve.sampling.samplers import Sampler
 
 log = logging.getLogger(__name__)
 
-SWITCH_S = 0.0003  # Python's own 5 ms are half an evaluation: that long a lane would wait for another thread
+SWITCH_S = 0.0003  # Python's own 5 ms are half an evaluation, for which a lane would wait
 
 
 class Lanes:
-    """An engine that runs by itself, in n threads. Its methods are for one other thread.
+    """Runs an engine in n threads of its own. Its methods are for one other thread.
 
     Args:
         model: called without gradients, from several threads at a time.
-        n: cores to use. Torch's own threads are set to 1 for the whole process.
+        n: cores to use. Torch's own threads are set to 1 in this process.
         budget: most images in one evaluation.
 
     Raises:
@@ -38,10 +38,10 @@ class Lanes:
         self.n = n
         self.batches = self.images = 0  # evaluated so far
         self.busy_s = 0.0  # in the model, summed over the lanes
-        self.open_s = 0.0  # n times the time during which anything was open: what busy_s could be at most
-        self.request_s = 0.0  # time that samplers were open, summed over them
+        self.open_s = 0.0  # n times the time with an open sampler: the most that busy_s can be
+        self.request_s = 0.0  # time in which samplers were open, summed over them
         self._model, self._engine = model, Engine(budget, n)
-        self._n_open, self._counted = 0, 0.0  # samplers that are open since the two sums were last counted
+        self._n_open, self._counted = 0, 0.0  # open samplers, and when the two sums were last counted
         lock = threading.Lock()
         self._work = threading.Condition(lock)  # images wait
         self._ends = threading.Condition(lock)  # a sampler ended
@@ -53,7 +53,7 @@ class Lanes:
             thread.start()
 
     def admit(self, key: Hashable, sampler: Sampler) -> None:
-        """Take in a sampler.
+        """Open a sampler.
 
         Raises:
             ValueError: the key is in use.
@@ -64,20 +64,20 @@ class Lanes:
             self._work.notify()
 
     def cancel(self, key: Hashable) -> bool:
-        """Forget a sampler, ended unseen or not; return whether it was open."""
+        """Forget a sampler and its result; return whether it was open."""
         with self._work:
-            there = self._engine.cancel(key)
+            was_open = self._engine.cancel(key)
             self._count_open_time()
-            return there
+            return was_open
 
     def wait(self, seconds: float) -> list[Finished]:
-        """Return who ended since the last call; where nobody did, wait for one, at most so long."""
+        """Return the ends of samplers since the last call, or wait at most this long for one."""
         with self._ends:
             self._ends.wait_for(lambda: self._engine.ended or not len(self._engine), seconds)
             return self._engine.finished()
 
     def close(self) -> None:
-        """Stop the threads; whatever is open stays as it is."""
+        """Stop the threads. Open samplers stay as they are."""
         with self._work:
             self._closed = True
             self._work.notify_all()
@@ -91,12 +91,12 @@ class Lanes:
                 answer = evaluated(self._model, batch)
                 self._give(batch, answer, perf_counter() - began)
         except BaseException:
-            # ours: without its lanes a worker would leave everybody waiting; the host starts another
+            # a fault of ours: a worker without lanes would keep every client waiting; the host starts another
             log.critical("a lane broke down", exc_info=True)
             os._exit(1)
 
     def _next(self) -> Batch | None:
-        """Return what to evaluate, once there is something, or none when that is over."""
+        """Wait for a batch and return it; None once the lanes are closed."""
         with self._work:
             while not self._closed:
                 if (batch := self._engine.take()) is not None:
@@ -117,7 +117,7 @@ class Lanes:
                 self._ends.notify()
 
     def _count_open_time(self) -> None:
-        """Add the time since the last call, whenever a sampler came, went or got its answer."""
+        """Add the time since the last call. Call it whenever a sampler comes, goes or gets its answer."""
         now = perf_counter()
         if self._n_open:
             self.open_s += self.n * (now - self._counted)

@@ -1,7 +1,7 @@
 """Diffusion with one clock, the noise level sigma: x_t = x_0 + sigma * eps.
 
     model      (x_t, sigma, y) -> E[x_0 | x_t], the denoiser
-    schedule   n + 1 falling sigmas, the last one 0 (genserve.schedules)
+    schedule   n + 1 falling sigmas, the last one 0 (genserve.sampling.schedules)
     sampler    a generator: yields a Query, is sent the model's answer, returns x_0
 
 The network's output, the score and the classic eps are views of the same answer D:
@@ -23,7 +23,7 @@ from genserve.sampling.noise import Noise
 
 
 class Query(NamedTuple):
-    """Where a sampler wants the model's answer."""
+    """A point at which a sampler needs the model's answer."""
 
     x: Tensor  # (B, C, H, W), x_t at unit data scale
     sigma: Tensor  # (B,), the noise level of each image, in the data's units ([-1, 1])
@@ -31,8 +31,8 @@ class Query(NamedTuple):
 
 
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_t, sigma, y) -> E[x_0 | x_t], all as in Query
-Sampler = Generator[Query, Any, Tensor]  # sent the model's answer, here x_0; see genserve.energy for another
-See = Callable[[Query, Any], None]  # is shown a query and its answer, here the current guess of x_0
+Sampler = Generator[Query, Any, Tensor]  # sent x_0, or a Slope if the model is an energy
+See = Callable[[Query, Any], None]  # gets a query and the guess of x_0
 
 
 @torch.no_grad()
@@ -49,7 +49,7 @@ def sample(sampler: Sampler, model: Callable[[Tensor, Tensor, Tensor], Any]) -> 
 
 # ---- samplers ----------------------------------------------------------------------------------------------
 # x_t is (B, C, H, W) at sigmas[0]; sigmas (n + 1,) fall to 0; y is (B,). A step's coefficients
-# are Python floats: in a crowd of small requests, arithmetic on 0-dimensional tensors is a tenth of the work.
+# are Python floats: with many small requests, arithmetic on 0-dimensional tensors is a tenth of the work.
 
 
 def level(sigma: float, x: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def level(sigma: float, x: Tensor) -> Tensor:
 
 
 def ddim(x_t: Tensor, sigmas: Tensor, y: Tensor, *, eta: float = 0.0, noise: Noise) -> Sampler:
-    """DDIM at eta = 0, DDPM at eta = 1; nfe = n. eta = 0 draws no noise.
+    """Step by DDIM at eta = 0, by DDPM at eta = 1; nfe = n. eta = 0 draws no noise.
 
     Source: Song et al. 2021 (arXiv:2010.02502), eqs. (12) and (16), rewritten in sigma.
     """
@@ -69,7 +69,7 @@ def ddim(x_t: Tensor, sigmas: Tensor, y: Tensor, *, eta: float = 0.0, noise: Noi
 
 
 def _lowered(x_t: Tensor, x_0: Tensor, sigma: float, sigma_next: float, eta: float, noise: Noise) -> Tensor:
-    """Return the image at sigma_next that comes of x_t at sigma and x_0; a share of its noise is fresh."""
+    """Return the image at sigma_next, from x_t at sigma and x_0; a share of its noise is fresh."""
     fresh = eta * sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2)  # std of the new noise
     # x_0 + sqrt(sigma_next**2 - fresh**2) * eps, where eps = (x_t - x_0) / sigma
     x_t = x_0.lerp(x_t, math.sqrt(sigma_next**2 - fresh**2) / sigma)
@@ -77,7 +77,7 @@ def _lowered(x_t: Tensor, x_0: Tensor, sigma: float, sigma_next: float, eta: flo
 
 
 def ddpm(x_t: Tensor, sigmas: Tensor, y: Tensor, *, noise: Noise) -> Sampler:
-    """Ancestral sampling from the posterior q(x_s | x_t, x_0) with its own variance; nfe = n.
+    """Draw each step from the posterior q(x_s | x_t, x_0) with its own variance; nfe = n.
 
     Source: Ho et al. 2020 (arXiv:2006.11239), eqs. (6) and (7), the "small" variance.
     """
@@ -85,7 +85,7 @@ def ddpm(x_t: Tensor, sigmas: Tensor, y: Tensor, *, noise: Noise) -> Sampler:
 
 
 def heun(x_t: Tensor, sigmas: Tensor, y: Tensor) -> Sampler:
-    """Heun's second-order method on the probability-flow ODE; nfe = 2 n - 1.
+    """Solve the probability-flow ODE by Heun's second-order method; nfe = 2 n - 1.
 
     Source: Karras et al. 2022, algorithm 1.
     """
@@ -102,15 +102,17 @@ def heun(x_t: Tensor, sigmas: Tensor, y: Tensor) -> Sampler:
 
 
 def dpmpp_2m(x_t: Tensor, sigmas: Tensor, y: Tensor, *, eta: float = 0.0, noise: Noise) -> Sampler:
-    """DPM-Solver++(2M): second order, one evaluation a step; nfe = n. The last step returns the answer.
+    """Step by DPM-Solver++(2M), second order with one evaluation per step; nfe = n.
 
-    It is DDIM whose x_0 is extrapolated to the middle of the step: eta = 0 draws no noise, eta = 1 is the
+    The last step returns the model's answer.
+
+    It is DDIM with an x_0 extrapolated to the middle of the step. eta = 0 draws no noise, eta = 1 is the
     multistep solver of the reverse SDE.
 
     Source: Lu et al. 2022 (arXiv:2211.01095), algorithm 2 and, for eta = 1, appendix A, with alpha = 1 and
     lambda = -log sigma.
     """
-    before: tuple[Tensor, float] | None = None  # the step before this one: its answer and its h
+    before: tuple[Tensor, float] | None = None  # answer and h of the previous step
     for sigma, sigma_next in pairwise(sigmas.tolist()):
         x_0: Tensor = yield Query(x_t, level(sigma, x_t), y)
         if sigma_next == 0:
@@ -126,7 +128,7 @@ def dpmpp_2m(x_t: Tensor, sigmas: Tensor, y: Tensor, *, eta: float = 0.0, noise:
 
 
 def consistency(x_t: Tensor, sigmas: Tensor, y: Tensor, *, noise: Noise) -> Sampler:
-    """Take each answer for the image and noise it anew at the next level; nfe = n. For distilled models.
+    """Take each answer as the image and add fresh noise of the next level; nfe = n. For distilled models.
 
     Source: Song et al. 2023 (arXiv:2303.01469), algorithm 1.
     """

@@ -75,7 +75,7 @@ def cosine(
     Raises:
         ValueError: n is not in 1 to the number of levels.
 
-    Source: Nichol & Dhariwal 2021 (arXiv:2102.09672), eq. (17), beta clipped as there; picked by `trailing`.
+    Source: Nichol & Dhariwal 2021 (arXiv:2102.09672), eq. (17), with its clipped beta; picked by `trailing`.
     """
     t = torch.arange(T + 1, dtype=torch.float64)
     f = torch.cos((t / T + s) / (1 + s) * math.pi / 2) ** 2
@@ -118,11 +118,19 @@ def trailing(levels: Tensor, n: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """Noise levels found for one model and a number of steps (scripts/tune_steps), and the sampler."""
+    """Holds the noise levels that `genserve tune` has chosen for one model and a number of steps.
+
+    Args:
+        sampler, eta: they were chosen with.
+        sigmas: falling, all above 0.
+
+    Raises:
+        ValueError: sigmas do not fall, or eta is outside 0 to 1.
+    """
 
     sampler: str
     eta: float = 0.0
-    sigmas: tuple[float, ...]  # falling, all above 0
+    sigmas: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if not self.sigmas or any(a <= b for a, b in pairwise((*self.sigmas, 0.0))):
@@ -132,7 +140,7 @@ class Tuned:
 
     @property
     def steps(self) -> int:
-        """How many."""
+        """The number of levels."""
         return len(self.sigmas)
 
 
@@ -142,10 +150,10 @@ SCHEDULES = ("karras", "linear", "cosine", "offset_cosine", "tuned")
 def levels(schedule: str, n: int, sigma_min: float, sigma_max: float, tuned: Sequence[Tuned] = ()) -> Tensor:
     """Return n levels of a named schedule for a model that knows the noise from sigma_min to sigma_max.
 
-    Karras spans that range; the others have levels of their own, of which those above sigma_max are left out.
+    Karras spans that range. The others have levels of their own, less those above sigma_max.
 
     Args:
-        tuned: what `tuned` stands for, of this model.
+        tuned: this model's levels for the schedule `tuned`.
 
     Raises:
         ValueError: the name is not in SCHEDULES, or the schedule has no n levels.
@@ -161,9 +169,9 @@ def levels(schedule: str, n: int, sigma_min: float, sigma_max: float, tuned: Seq
             signal = 1 / math.hypot(1, sigma_max)  # of the model's noisiest level
             return offset_cosine(n, min_signal=max(0.02, signal))
         case "tuned":
-            for found in tuned:
-                if found.steps == n and found.sigmas[0] <= sigma_max:
-                    return torch.tensor([*found.sigmas, 0.0], dtype=torch.float64)
-            known = ", ".join(str(found.steps) for found in tuned) or "nothing"
+            for one in tuned:
+                if one.steps == n and one.sigmas[0] <= sigma_max:
+                    return torch.tensor([*one.sigmas, 0.0], dtype=torch.float64)
+            known = ", ".join(str(one.steps) for one in tuned) or "nothing"
             raise ValueError(f"tuned knows {known} from pure noise: no {n} steps from {sigma_max:g}")
     raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")

@@ -24,7 +24,7 @@ from genserve.sampling.wrappers import denoised, guided, inpainted, resampled, w
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How images are drawn.
+    """Says how images are drawn, with nothing left open.
 
     Args:
         sampler: one of SOLVERS, or at one noise level of WALKS.
@@ -224,8 +224,7 @@ class Setting:
 
         Args:
             noise: a stream of its own for each image.
-            like: (B, C, H, W), shape, dtype and device of the images.
-            y: (B,) int64, their classes.
+            like: (B, C, H, W), shape, dtype and device of the images;  y: (B,) int64, their classes.
             energy: the model answers with slopes, not with x_0.
             no_class: the y that means "no class", for guidance.
             start: (B, C, H, W), pictures in [-1, 1].

@@ -19,13 +19,13 @@ class PlainHandler(BaseHandler):
 
     def handle(self, data, context):
         """Answer a batch."""
-        asked = [(row["body"]["steps"], row["body"]["num_samples"], row["body"]["seed"]) for row in data]
-        order = sorted(range(len(asked)), key=lambda i: asked[i])
-        replies = [b""] * len(asked)
-        for steps, members in groupby(order, key=lambda i: asked[i][0]):
+        requests = [(row["body"]["steps"], row["body"]["num_samples"], row["body"]["seed"]) for row in data]
+        order = sorted(range(len(requests)), key=lambda i: requests[i])
+        replies = [b""] * len(requests)
+        for steps, members in groupby(order, key=lambda i: requests[i][0]):
             group = list(members)
-            counts = [asked[i][1] for i in group]
-            drawn = images(self.model, sum(counts), steps, asked[group[0]][2])
+            counts = [requests[i][1] for i in group]
+            drawn = images(self.model, sum(counts), steps, requests[group[0]][2])
             for i, part in zip(group, drawn.split(counts), strict=True):
                 replies[i] = sheet(part)
                 context.set_response_content_type(i, "image/png")

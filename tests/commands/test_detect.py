@@ -47,15 +47,15 @@ def detected(tmp_path: Path, *flags: str) -> dict[str, Any]:
 
 
 def test_sets_are_ordered_by_their_energies(energy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    found = detected(tmp_path, "--run", str(energy), "--n", "200")
-    rows = {name: values[0] for name, values in found["rows"].items()}
-    assert found["sigmas"] == [1.0]
+    detections = detected(tmp_path, "--run", str(energy), "--n", "200")
+    rows = {name: values[0] for name, values in detections["rows"].items()}
+    assert detections["sigmas"] == [1.0]
     assert rows["inverted"] > 0.95  # these digits are dark, so their inverses are bright
     for name in ("rotated", "shifted", "shuffled"):
         assert rows[name] < 0.8  # nearly as bright as they were
-    said = capsys.readouterr().out
-    assert "AUROC" in said
-    assert all(name in said for name in rows if name != "held-out")
+    output = capsys.readouterr().out
+    assert "AUROC" in output
+    assert all(name in output for name in rows if name != "held-out")
     assert not {"CIFAR-10", "Fashion-MNIST"} & rows.keys()  # they are not below --data
 
 
@@ -89,10 +89,10 @@ def test_every_way_of_taking_a_step_sees_the_same_gradient(monkeypatch: pytest.M
     """What the benchmark compares does the same work."""
     point = (torch.linspace(-1, 1, 2 * 784).view(2, 1, 28, 28), torch.full((2,), 0.5), torch.tensor([3, 10]))
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
-    found = STEPS.methods(ROOT / "weights/energy-mnist", torch.float32, point)
-    energies = found.pop("forward")(*point)
+    methods = STEPS.methods(ROOT / "weights/energy-mnist", torch.float32, point)
+    energies = methods.pop("forward")(*point)
     assert energies.shape == (2,)
-    eager = found.pop("eager")(*point)
+    eager = methods.pop("eager")(*point)
     assert (eager - point[0]).abs().max() > 0.01
-    for name, way in found.items():
-        torch.testing.assert_close(way(*point), eager, rtol=1e-3, atol=1e-3, msg=name)
+    for name, method in methods.items():
+        torch.testing.assert_close(method(*point), eager, rtol=1e-3, atol=1e-3, msg=name)

@@ -136,18 +136,18 @@ def test_a_run_remembers_its_evaluations_unless_told_not_to(classifier: Path, di
     log = diffusion / "evaluations.jsonl"
     log.write_text('{"torn')
     common = ["--run", diffusion, "--classifier", classifier, "--n", "6", "--settings", "heun:2"]
-    found = evaluated(*common, "--seed", "7")
+    rows = evaluated(*common, "--seed", "7")
     evaluate(*common, "--record", "false")
-    assert [json.loads(line) for line in log.read_text().splitlines()[1:]] == [found]
-    assert (found["seeds"], found["n"], found["precision"]) == ([7], 6, "fp32")
-    assert found["command"].endswith("--seed 7 --device cpu")
+    assert [json.loads(line) for line in log.read_text().splitlines()[1:]] == [rows]
+    assert (rows["seeds"], rows["n"], rows["precision"]) == ([7], 6, "fp32")
+    assert rows["command"].endswith("--seed 7 --device cpu")
     assert (
-        found["weights"] == hashlib.sha256((diffusion / "weights.safetensors").read_bytes()).hexdigest()[:12]
+        rows["weights"] == hashlib.sha256((diffusion / "weights.safetensors").read_bytes()).hexdigest()[:12]
     )
     written = (classifier / "weights.safetensors").read_bytes()
-    assert found["classifier_weights"] == hashlib.sha256(written).hexdigest()[:12]
-    assert found["torch"] == torch.__version__
-    assert datetime.fromisoformat(found["time"]).tzinfo == timezone.utc
+    assert rows["classifier_weights"] == hashlib.sha256(written).hexdigest()[:12]
+    assert rows["torch"] == torch.__version__
+    assert datetime.fromisoformat(rows["time"]).tzinfo == timezone.utc
 
 
 def test_statistics_written_of_images_are_what_other_images_are_compared_against(classifier: Path) -> None:
@@ -240,17 +240,17 @@ def server(diffusion: Path, tmp_path: Path) -> Iterator[str]:
 
 def test_a_server_draws_what_its_run_draws(server: str, classifier: Path, diffusion: Path) -> None:
     common = ["--classifier", classifier, "--n", "20", "--seed", "3", "--settings", "ddim:3:eta=0.5"]
-    here = evaluated("--run", diffusion, *common, "--output", "here.json")
-    there = evaluated("--server", server, *common, "--output", "there.json")
-    assert there["weights"] == here["weights"]
-    assert there["rows"][-1]["nfe"] == here["rows"][-1]["nfe"] == 3
+    by_run = evaluated("--run", diffusion, *common, "--output", "here.json")
+    by_server = evaluated("--server", server, *common, "--output", "there.json")
+    assert by_server["weights"] == by_run["weights"]
+    assert by_server["rows"][-1]["nfe"] == by_run["rows"][-1]["nfe"] == 3
     shown = [
         np.asarray(Image.open(f"{of}-ddim-3-eta-0.5-samples.png")).astype(int) for of in ("here", "there")
     ]
     assert shown[0].std() > 20
     assert np.abs(shown[0] - shown[1]).max() <= 1
     for key in ("frechet_distance", "kernel_distance", "copy_distance"):
-        assert there["rows"][-1][key] == pytest.approx(here["rows"][-1][key], rel=1e-2)
+        assert by_server["rows"][-1][key] == pytest.approx(by_run["rows"][-1][key], rel=1e-2)
     assert not (diffusion / "evaluations.jsonl").read_text().count(server)
     with pytest.raises(ValueError, match="sampler"):
         evaluate("--server", server, *common[:-1], "euler:3")
@@ -264,9 +264,9 @@ def test_without_the_data_the_shipped_moments_give_the_distance(capsys: pytest.C
         for i in range(32):
             Image.fromarray(rng.integers(0, 256, (28, 28), np.uint8)).save(folder / f"{i:02}.png")
     floor, row = evaluate("--classifier", shipped, "--images", "drawn", "--data", "nowhere")
-    said = capsys.readouterr().out
-    assert "mnist is not below nowhere (--data)" in said
-    assert "weights-inception-2015-12-05-6726825d.pth" in said
+    output = capsys.readouterr().out
+    assert "mnist is not below nowhere (--data)" in output
+    assert "weights-inception-2015-12-05-6726825d.pth" in output
     x = load_images(DataConfig(name="folder", root="drawn"), "train").x
     moments = metrics.moments(features_of(load_classifier(shipped), x))
     expected = metrics.frechet_between(moments, read_stats(shipped).train)

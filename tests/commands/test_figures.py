@@ -35,8 +35,8 @@ def made(family: str, energy: str = "") -> Any:
 
     @pytest.fixture(scope="module")
     def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-        found = tmp_path_factory.mktemp("runs") / (energy or family)
-        found.mkdir()
+        path = tmp_path_factory.mktemp("runs") / (energy or family)
+        path.mkdir()
         plain = energy == "plain"
         model = ModelConfig(
             family=family, energy=energy, shape=(1, 8, 8), classes=() if plain else tuple("0123456789"),
@@ -46,9 +46,9 @@ def made(family: str, energy: str = "") -> Any:
         torch.manual_seed(0)
         learnt = {"langevin": {"step_size": 1.0, "noise_std": 0.1, "gradient_max": 1.0, "final_steps": 9}}
         config = {"format": FORMAT, "model": asdict(model), "train": learnt}
-        write_json(found / "config.json", config)
-        write_weights(found / "weights.safetensors", model.build().state_dict())
-        return found
+        write_json(path / "config.json", config)
+        write_weights(path / "weights.safetensors", model.build().state_dict())
+        return path
 
     return directory
 
@@ -77,8 +77,8 @@ def test_denoising_goes_from_noise_to_the_picture_that_draw_draws(diffusion: Pat
     sheet = read(tmp_path / "a/diffusion-denoising.png")
     assert sheet.shape == (TOP + 8 * STEP - images.GAP * SCALE, 8 * STEP - images.GAP * SCALE)
     model = model_config(diffusion)
-    how, y = Setting.parse("heun:20", spec_of(diffusion).defaults), torch.full((8,), 7)
-    expected = draw(load_model(diffusion), model, how, y, seed=3)
+    setting, y = Setting.parse("heun:20", spec_of(diffusion).defaults), torch.full((8,), 7)
+    expected = draw(load_model(diffusion), model, setting, y, seed=3)
     noise = 40 * Streams(3, range(8))(torch.empty(8, 1, 8, 8)) / (1 + 40**2) ** 0.5
     for column, x in ((0, images.to_pixels(noise)[..., 0]), (7, expected[:, 0].numpy())):
         for row in range(8):

@@ -92,12 +92,12 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tiny: Path, tmp_path: Path, more
 
 def test_a_hole_anywhere_is_filled_and_more_pictures_are_added(tiny: Path, tmp_path: Path):
     common = ["--run", tiny, "--steps", 2, "--rgb", "true"]
-    whole = generate(tmp_path / "whole", *common, "--num-images", 45)
+    complete = generate(tmp_path / "whole", *common, "--num-images", 45)
     generate(tmp_path / "part", *common, "--num-images", 20)
     for k in (3, 16, 17):
         (tmp_path / "part" / f"{k:05}.png").unlink()
-    assert generate(tmp_path / "part", *common, "--num-images", 45) == whole
-    assert Image.open(io.BytesIO(whole["00045.png"])).mode == "RGB"
+    assert generate(tmp_path / "part", *common, "--num-images", 45) == complete
+    assert Image.open(io.BytesIO(complete["00045.png"])).mode == "RGB"
 
 
 @pytest.mark.parametrize("more", [(), ("--shards", 9)], ids=["files", "shards"])
@@ -147,7 +147,7 @@ def test_ranks_share_out_the_pictures(
     for rank in range(3):
         monkeypatch.setenv("RANK", str(rank))
         part = generate(tmp_path / f"rank-{rank}", *flags)
-        assert drawn.keys() & part.keys() <= {"settings.json"}  # nobody draws what is another's
+        assert drawn.keys() & part.keys() <= {"settings.json"}  # each draws its own
         drawn |= part
     assert drawn == alone
 
@@ -155,8 +155,8 @@ def test_ranks_share_out_the_pictures(
 def test_under_torchrun_two_processes_draw_into_one_folder(tiny: Path, tmp_path: Path):
     flags = ["--run", tiny, "--steps", 2, "--num-images", 70]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"]
-    told = command(*flags, "--output-dir", tmp_path / "two", "--seed", 5)
-    done = subprocess.run([sys.executable, *torchrun, *told], capture_output=True, text=True, check=True)
+    output = command(*flags, "--output-dir", tmp_path / "two", "--seed", 5)
+    done = subprocess.run([sys.executable, *torchrun, *output], capture_output=True, text=True, check=True)
     assert files(tmp_path / "two") == generate(tmp_path / "one", *flags)
     assert done.stdout == f"38 images of 70 on 2 ranks, seed 5, in {tmp_path / 'two'}\n"
 

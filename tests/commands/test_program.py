@@ -58,7 +58,7 @@ def test_the_script_of_a_command_is_the_same_program(name: str, script: str) -> 
 def test_without_a_command_there_is_a_list(capsys: pytest.CaptureFixture[str]) -> None:
     main([])
     assert capsys.readouterr().out.strip() == listing()
-    assert SCRIPTS.keys() | {"train"} == COMMANDS.keys()
+    assert SCRIPTS.keys() < COMMANDS.keys()  # newer commands have no file of their own
 
 
 @pytest.mark.parametrize(

@@ -34,16 +34,16 @@ def test_the_search_finds_levels_and_noise_whose_best_is_known(judged_by: str, c
     config = tune.TuneConfig(run=copied, classifier=Path("some") if noisy else None, budget=300)
     tried: list[Tuned] = []
 
-    def score(way: Tuned) -> float:
-        tried.append(way)
-        far = sum(math.log(a / b) ** 2 for a, b in zip(way.sigmas, best.sigmas, strict=True))
-        return far + (way.eta - best.eta) ** 2 * noisy + (way.sampler != "ddim")
+    def score(levels: Tuned) -> float:
+        tried.append(levels)
+        far = sum(math.log(a / b) ** 2 for a, b in zip(levels.sigmas, best.sigmas, strict=True))
+        return far + (levels.eta - best.eta) ** 2 * noisy + (levels.sampler != "ddim")
 
-    way, after, before = tune.search(config, 4, score)
+    levels, after, before = tune.search(config, 4, score)
     assert before == score(next(tune.starts(config, 4)))
-    assert way.sampler == "ddim"
-    assert way.eta == pytest.approx(best.eta if noisy else 0.0, abs=0.03)
-    assert way.sigmas == pytest.approx(best.sigmas, rel=0.03)
+    assert levels.sampler == "ddim"
+    assert levels.eta == pytest.approx(best.eta if noisy else 0.0, abs=0.03)
+    assert levels.sigmas == pytest.approx(best.sigmas, rel=0.03)
     assert after < 0.01 * before
     assert len(tried) <= 300 + 1
     for one in tried:
@@ -54,21 +54,21 @@ def test_the_search_finds_levels_and_noise_whose_best_is_known(judged_by: str, c
 
 def test_a_search_goes_on_from_what_an_earlier_one_found(copied: Path) -> None:
     """A little off the best: the way back is short. Fresh noise is left out where the ODE judges."""
-    found = Tuned(sampler="ddim", eta=0.3, sigmas=(35.0, 6.0, 1.5, 0.2))
-    tune.keep(copied, found)
+    tuned = Tuned(sampler="ddim", eta=0.3, sigmas=(35.0, 6.0, 1.5, 0.2))
+    tune.keep(copied, tuned)
     with_noise = tune.TuneConfig(run=copied, classifier=Path("some"))
-    assert list(tune.starts(with_noise, 4))[1:] == [found]
+    assert list(tune.starts(with_noise, 4))[1:] == [tuned]
     without = tune.TuneConfig(run=copied)
     for config, steps in ((without, 4), (with_noise, 5)):
         others = list(tune.starts(config, steps))
-        assert found not in others
+        assert tuned not in others
         assert len(others) > 2
 
 
 def test_a_budget_is_kept() -> None:
     tried: list[Tuned] = []
     config = tune.TuneConfig(run=RUN, budget=5)
-    tune.search(config, 3, lambda way: tried.append(way) or float(len(tried)))
+    tune.search(config, 3, lambda levels: tried.append(levels) or float(len(tried)))
     assert len(tried) == 5
 
 
@@ -81,16 +81,16 @@ def test_what_is_found_is_served(copied: Path, tmp_path: Path, capsys: pytest.Ca
         run=copied, steps=(3,), n=6, budget=14, reference_steps=20, precision="fp32", threads=1
     )
     tune.main(config)
-    said = capsys.readouterr().out
-    after, before = (float(said.split(word)[1].split()[0].rstrip(",")) for word in ("255 ", "before "))
+    output = capsys.readouterr().out
+    after, before = (float(output.split(word)[1].split()[0].rstrip(",")) for word in ("255 ", "before "))
     assert after < before
-    found = json.loads((copied / "serving.json").read_text())["tuned"]
-    assert found[0] == earlier
-    assert len(found[1]["sigmas"]) == 3
-    assert found[1]["eta"] == 0
-    assert export(copied, tmp_path / "out").defaults.tuned_for(3).sigmas == tuple(found[1]["sigmas"])
+    tuned = json.loads((copied / "serving.json").read_text())["tuned"]
+    assert tuned[0] == earlier
+    assert len(tuned[1]["sigmas"]) == 3
+    assert tuned[1]["eta"] == 0
+    assert export(copied, tmp_path / "out").defaults.tuned_for(3).sigmas == tuple(tuned[1]["sigmas"])
     defaults = spec_of(copied).defaults
-    assert Setting.of(defaults).text(defaults) == f"{found[1]['sampler']}:3:schedule=tuned"
+    assert Setting.of(defaults).text(defaults) == f"{tuned[1]['sampler']}:3:schedule=tuned"
 
     before_all: dict[str, Any] = json.loads((copied / "serving.json").read_text())
     tune.main(

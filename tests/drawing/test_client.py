@@ -32,10 +32,10 @@ def saying(say: Say, port: int = 0) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            said = say(fields)
-            if said is None:
+            reply = say(fields)
+            if reply is None:
                 return
-            status, value = said
+            status, value = reply
             body = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
@@ -55,14 +55,14 @@ def saying(say: Say, port: int = 0) -> Iterator[str]:
 
 def first_then(*before: tuple[int, Any] | None) -> tuple[Say, list[int]]:
     """Return what says these things to each request before it echoes it, and what was asked."""
-    asked: list[int] = []
+    received: list[int] = []
 
     def say(fields: dict[str, Any]) -> tuple[int, Any] | None:
-        asked.append(fields["k"])
-        tries = asked.count(fields["k"])
+        received.append(fields["k"])
+        tries = received.count(fields["k"])
         return before[tries - 1] if tries <= len(before) else (200, fields)
 
-    return say, asked
+    return say, received
 
 
 def numbered(n: int) -> Iterator[dict[str, Any]]:
@@ -70,16 +70,16 @@ def numbered(n: int) -> Iterator[dict[str, Any]]:
 
 
 def test_answers_come_in_order_and_no_more_than_so_many_are_in_flight():
-    lock, there, most, taken, kept = threading.Lock(), 0, 0, 0, 0
+    lock, present, most, taken, kept = threading.Lock(), 0, 0, 0, 0
 
     def say(fields: dict[str, Any]) -> tuple[int, Any]:
         nonlocal there, most
         with lock:
-            there += 1
-            most = max(most, there)
+            present += 1
+            most = max(most, present)
         time.sleep(0.03 if fields["k"] % 3 == 0 else 0.005)  # the later ones are done before
         with lock:
-            there -= 1
+            present -= 1
         return 200, fields
 
     def requests() -> Iterator[dict[str, Any]]:
@@ -103,17 +103,17 @@ def test_answers_come_in_order_and_no_more_than_so_many_are_in_flight():
     ids=["a full queue", "a proxy without a server", "a worker that died"],
 )
 def test_what_will_pass_is_waited_out(trouble: tuple[int, Any]):
-    say, asked = first_then(trouble, trouble)
+    say, received = first_then(trouble, trouble)
     with saying(say) as address:
         assert list(answers(address, numbered(6), 2)) == [{"k": k} for k in range(6)]
-    assert sorted(asked) == [k for k in range(6) for _ in range(3)]
+    assert sorted(received) == [k for k in range(6) for _ in range(3)]
 
 
 def test_a_connection_that_breaks_is_asked_again():
-    say, asked = first_then(None, None)
+    say, received = first_then(None, None)
     with saying(lambda fields: say(fields) if fields["k"] else (200, fields)) as address:
         assert list(answers(address, numbered(4), 1)) == [{"k": k} for k in range(4)]
-    assert asked == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert received == [1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
 def test_a_server_that_starts_anew_is_waited_for(monkeypatch: pytest.MonkeyPatch):
@@ -128,10 +128,10 @@ def test_a_server_that_starts_anew_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_trouble_that_does_not_pass_is_said():
-    say, asked = first_then(*[BUSY] * 9)
+    say, received = first_then(*[BUSY] * 9)
     with saying(say) as address, pytest.raises(ValueError, match=r"server: the queue is full \(status 503\)"):
         list(answers(address, numbered(1)))
-    assert len(asked) == 1 + len(client.WAITS_S)
+    assert len(received) == 1 + len(client.WAITS_S)
 
 
 def test_a_wrong_address_is_said_at_once():
@@ -157,10 +157,10 @@ def test_a_wrong_address_is_said_at_once():
     ],
 )
 def test_a_refusal_is_an_error_and_is_not_retried(status: int, body: Any, message: str):
-    say, asked = first_then(*[(status, body)] * 9)
+    say, received = first_then(*[(status, body)] * 9)
     with saying(say) as address, pytest.raises(ValueError, match=message):
         list(answers(address, numbered(1)))
-    assert asked == [0]
+    assert received == [0]
 
 
 def test_a_failure_ends_those_that_still_wait(monkeypatch: pytest.MonkeyPatch):

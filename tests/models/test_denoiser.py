@@ -25,7 +25,7 @@ class Recorder(nn.Module):
 
 
 @pytest.mark.parametrize("sigma", [0.002, 0.1, 1.0, 10.0, 80.0])
-def test_the_network_sees_and_is_asked_for_unit_variance_at_every_level(sigma: float, noise: Noise):
+def test_the_network_sees_and_is_asked_for_unit_variance_at_every_level(sigma: float, noise: Noise) -> None:
     n = 20_000
     coin = torch.arange(n).remainder(2).double() * 2 - 1  # far from Gaussian, and of exactly this std
     x_0 = (MEAN + STD * coin).view(n, 1, 1, 1)
@@ -46,7 +46,7 @@ def test_the_network_sees_and_is_asked_for_unit_variance_at_every_level(sigma: f
     assert torch.equal(low.y, y)
 
 
-def test_the_weight_of_the_loss_makes_it_the_networks_own_squared_error(noise: Noise):
+def test_the_weight_of_the_loss_makes_it_the_networks_own_squared_error(noise: Noise) -> None:
     """Whatever F answers, and at every level: lambda(sigma) |D - x_0|^2 = |F - target|^2."""
     x_0 = MEAN + STD * noise(torch.empty(6, 1, 4, 4, dtype=torch.float64))
     sigma = torch.logspace(-3, 2, 6, dtype=torch.float64)
@@ -59,7 +59,7 @@ def test_the_weight_of_the_loss_makes_it_the_networks_own_squared_error(noise: N
     assert torch.allclose(loss, squared, rtol=1e-9)
 
 
-def test_an_untrained_denoiser_is_the_exact_one_of_a_gaussian(noise: Noise):
+def test_an_untrained_denoiser_is_the_exact_one_of_a_gaussian(noise: Noise) -> None:
     """A silent F leaves c_skip: the posterior mean if all one knew were mean and std."""
     sigma = torch.logspace(-3, 3, 20, dtype=torch.float64)
     x_t = noise(torch.empty(20, 1, 2, 2, dtype=torch.float64)) * sigma.view(-1, 1, 1, 1)
@@ -67,7 +67,7 @@ def test_an_untrained_denoiser_is_the_exact_one_of_a_gaussian(noise: Noise):
     assert torch.allclose(silent_net, gaussian(x_t, sigma.view(-1, 1, 1, 1), NO_CLASS), rtol=1e-12)
 
 
-def test_a_denoiser_keeps_a_clean_image_and_forgets_a_drowned_one():
+def test_a_denoiser_keeps_a_clean_image_and_forgets_a_drowned_one() -> None:
     """At sigma -> 0 D(x) -> x whatever F says; at large sigma D is within F's reach, STD, of the mean."""
     x, y = torch.rand(2, 3, 4, 4, dtype=torch.float64) * 2 - 1, torch.zeros(2)
     denoiser = Denoiser(Recorder(1.0), MEAN, STD)
@@ -77,13 +77,13 @@ def test_a_denoiser_keeps_a_clean_image_and_forgets_a_drowned_one():
 
 
 @pytest.mark.parametrize("std", [0.0, -1.0])
-def test_a_denoiser_of_constant_data_is_refused(std: float):
+def test_a_denoiser_of_constant_data_is_refused(std: float) -> None:
     with pytest.raises(ValueError, match="std must be above 0"):
         Denoiser(nn.Identity(), 0.0, std)
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.3, 5.0])
-def test_the_loss_of_the_exact_denoiser_is_one_and_that_of_no_denoiser_more(sigma: float, noise: Noise):
+def test_the_exact_denoiser_has_a_loss_of_one_and_no_denoiser_more(sigma: float, noise: Noise) -> None:
     """Posterior variance STD^2 sigma^2 / (STD^2 + sigma^2) times the weight is 1; D = x errs by sigma^2."""
     n = 40_000
     x_0 = MEAN + STD * noise(torch.empty(n, 1, 1, 1, dtype=torch.float64))
@@ -98,7 +98,7 @@ def test_the_loss_of_the_exact_denoiser_is_one_and_that_of_no_denoiser_more(sigm
     assert loss == pytest.approx(1 + (sigma / STD) ** 2, rel=4 * (2 / n) ** 0.5)
 
 
-def test_training_sigmas_are_log_normal_with_one_in_each_quantile(noise: Noise):
+def test_training_sigmas_are_log_normal_with_one_in_each_quantile(noise: Noise) -> None:
     u = torch.rand(64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     sigma = training_sigmas(u, 0.3, 1.4)
     normal = statistics.NormalDist(0.3, 1.4)
@@ -106,7 +106,7 @@ def test_training_sigmas_are_log_normal_with_one_in_each_quantile(noise: Noise):
     assert quantiles == pytest.approx((torch.arange(64) + u).tolist(), rel=1e-9)
 
 
-def test_training_sigmas_are_finite_at_the_ends_of_the_unit_interval():
+def test_training_sigmas_are_finite_at_the_ends_of_the_unit_interval() -> None:
     ends = torch.tensor([0.0, math.nextafter(1.0, 0.0)])  # float32: the second rounds to 1
     for batch in (ends[:1], ends[1:], ends.repeat(64)):
         sigma = training_sigmas(batch, -1.2, 1.2)

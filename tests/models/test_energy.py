@@ -35,7 +35,7 @@ def points(n: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def test_the_gradient_is_what_finite_differences_say(trained: ResidualEnergy):
+def test_the_gradient_is_what_finite_differences_say(trained: ResidualEnergy) -> None:
     x, sigma, y = points()
     gradient, h = slope(trained, x, sigma, y).gradient, 1e-5
     for k in range(0, 64, 7):
@@ -45,7 +45,7 @@ def test_the_gradient_is_what_finite_differences_say(trained: ResidualEnergy):
         torch.testing.assert_close(gradient.flatten(1)[:, k], (up - down) / (2 * h), rtol=1e-6, atol=1e-6)
 
 
-def test_an_image_has_the_gradient_that_it_has_alone(trained: ResidualEnergy):
+def test_an_image_has_the_gradient_that_it_has_alone(trained: ResidualEnergy) -> None:
     """The sum over the batch is differentiated, not the mean, and no layer couples its images."""
     x, sigma, y = points()
     together = slope(trained, x, sigma, y)
@@ -55,7 +55,7 @@ def test_an_image_has_the_gradient_that_it_has_alone(trained: ResidualEnergy):
         torch.testing.assert_close(together.energy[k : k + 1], alone.energy, rtol=1e-10, atol=1e-12)
 
 
-def test_sampling_leaves_no_gradient_in_the_parameters_and_no_graph_behind(trained: ResidualEnergy):
+def test_sampling_leaves_no_gradient_in_the_parameters_and_no_graph_behind(trained: ResidualEnergy) -> None:
     x, _, y = points()
     walk = langevin(x, 0.5, y, steps=3, step_size=0.01, noise=drawing())
     answer = slope(trained, *points())
@@ -64,13 +64,13 @@ def test_sampling_leaves_no_gradient_in_the_parameters_and_no_graph_behind(train
     assert not any(t.requires_grad for t in (x, x_0, *answer))
 
 
-def test_the_gradient_is_there_where_the_caller_has_switched_gradients_off(trained: ResidualEnergy):
+def test_the_gradient_is_there_where_the_caller_has_switched_gradients_off(trained: ResidualEnergy) -> None:
     with torch.no_grad():
         quiet = slope(trained, *points())
     assert torch.equal(quiet.gradient, slope(trained, *points()).gradient)
 
 
-def test_an_energy_denoiser_is_tweedies_formula(trained: ResidualEnergy):
+def test_an_energy_denoiser_is_tweedies_formula(trained: ResidualEnergy) -> None:
     x, sigma, y = points()
     answer = slope(trained, x, sigma, y)
     by_hand = x - sigma.view(-1, 1, 1, 1) ** 2 * answer.gradient
@@ -78,7 +78,7 @@ def test_an_energy_denoiser_is_tweedies_formula(trained: ResidualEnergy):
     torch.testing.assert_close(EnergyDenoiser(trained)(x, sigma, y), by_hand)
 
 
-def test_the_loss_reaches_the_parameters_through_the_gradient(trained: ResidualEnergy):
+def test_the_loss_reaches_the_parameters_through_the_gradient(trained: ResidualEnergy) -> None:
     """Double backward against finite differences, in one weight of each kind of layer."""
     x_0, sigma, y = points()
     eps = drawing(2)(x_0)
@@ -100,7 +100,7 @@ def test_the_loss_reaches_the_parameters_through_the_gradient(trained: ResidualE
         assert gradient.view(-1)[k].item() == pytest.approx((up - down) / (2 * h), rel=1e-4)
 
 
-def test_a_residual_energy_is_half_the_squared_noise_its_network_finds():
+def test_a_residual_energy_is_half_the_squared_noise_its_network_finds() -> None:
     """With the exact denoiser of N(MEAN, STD**2) as R, by hand."""
 
     class Exact(nn.Module):
@@ -114,7 +114,7 @@ def test_a_residual_energy_is_half_the_squared_noise_its_network_finds():
     torch.testing.assert_close(answer.gradient, (0.8 / (STD**2 + 0.8**2)) ** 2 * (x - MEAN))
 
 
-def test_a_teacher_takes_the_place_of_the_data():
+def test_a_teacher_takes_the_place_of_the_data() -> None:
     """The loss of a denoiser that agrees with its teacher is 0, whatever the data are."""
     x_0, sigma, y = points()
     half: Any = lambda x, sigma, y: x / 2  # noqa: E731

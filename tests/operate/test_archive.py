@@ -37,8 +37,8 @@ def test_an_archive_that_is_up_to_date_is_left_alone(archive: Path) -> None:
 def test_it_carries_what_its_handler_imports_and_nothing_of_training(archive: Path) -> None:
     with zipfile.ZipFile(archive) as opened:
         modules = {name for name in opened.namelist() if name.startswith("genserve/")}
-    wanted = ("__init__", "serving/__init__", "serving/service", "serving/requests/diffusion")
-    assert modules >= {f"genserve/{name}.py" for name in wanted}
+    names = ("__init__", "serving/__init__", "serving/service", "serving/requests/diffusion")
+    assert modules >= {f"genserve/{name}.py" for name in names}
     assert not {name for name in modules if name.split("/")[1] in {"data", "drawing", "learning", "measure"}}
     assert not {name for name in modules if "energy" in name}
 
@@ -77,7 +77,7 @@ def test_its_handler_imports_from_the_archive_alone(archive: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("config", "name", "said"),
+    ("config", "name", "message"),
     [
         (None, "x", "it has no config.json and no weights.safetensors"),
         ("{}", "x", "names no family"),
@@ -86,13 +86,13 @@ def test_its_handler_imports_from_the_archive_alone(archive: Path, tmp_path: Pat
         ("{}", "a b", "--name must be letters"),
     ],
 )
-def test_what_is_no_run_is_one_sentence(tmp_path: Path, config: str | None, name: str, said: str) -> None:
+def test_what_is_no_run_is_one_sentence(tmp_path: Path, config: str | None, name: str, message: str) -> None:
     if config is not None:
         (tmp_path / "config.json").write_text(config)
         (tmp_path / "weights.safetensors").write_bytes(b"")
     done = build(tmp_path / "store", "--run", str(tmp_path), "--name", name)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

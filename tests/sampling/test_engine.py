@@ -1,4 +1,4 @@
-"""The engine: sharing an evaluation changes nobody's image, and nobody's fault is anybody else's."""
+"""The engine: a shared evaluation changes no image, and a fault ends only its own sampler."""
 
 from collections.abc import Callable
 from functools import partial
@@ -91,7 +91,7 @@ def test_who_ended_and_is_cancelled_before_anybody_looked_is_forgotten() -> None
     assert [e.key for e in engine.finished()] == ["b"]
 
 
-def test_images_that_are_out_when_their_request_is_cancelled_come_back_to_nobody() -> None:
+def test_images_that_are_out_when_their_request_is_cancelled_are_dropped() -> None:
     engine = Engine()
     engine.admit("a", steady(2, 10))
     batch = engine.take()
@@ -209,7 +209,7 @@ def test_a_fault_in_a_sampler_is_its_own() -> None:
     torch.testing.assert_close(ended["good"].x_0, sample(request(0, 2, 4, "ddim", 1.0), model))
 
 
-def test_a_fault_of_the_model_ends_those_it_was_asked_about_and_nobody_later() -> None:
+def test_a_fault_of_the_model_ends_the_samplers_of_that_batch_and_none_later() -> None:
     fail = True
 
     def moody(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ def test_gradients_are_off_while_the_model_is_asked() -> None:
         Engine(0)
 
 
-def test_answers_of_several_parts_reach_each_sampler_whole():
+def test_answers_of_several_parts_reach_each_sampler_whole() -> None:
     """A Slope is split by image like a tensor, and put together from as many batches as it took."""
 
     def spring(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:

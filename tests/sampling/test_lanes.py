@@ -1,4 +1,4 @@
-"""The engine in threads: the same images, nobody waits for ever, and the lanes really run side by side."""
+"""The engine in threads: the same images, no request waits for ever, the lanes run side by side."""
 
 import threading
 import time

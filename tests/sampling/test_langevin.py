@@ -49,7 +49,7 @@ def counted(sampler: Sampler, energy: Energy) -> int:
     return len(queries)
 
 
-def test_ula_draws_the_gaussian_with_the_bias_of_its_step():
+def test_ula_draws_the_gaussian_with_the_bias_of_its_step() -> None:
     """Its stationary variance is STD**2 / (1 - step / (2 STD**2)): 11 % too much at this step, 20 errors."""
     step = 0.2 * STD**2
     x = ended(langevin(starts(N), 1.0, labels(starts(N)), steps=200, step_size=step, noise=drawing()), plain)
@@ -60,7 +60,7 @@ def test_ula_draws_the_gaussian_with_the_bias_of_its_step():
     assert x.var().item() > STD**2 + 2 * ERRORS * error
 
 
-def test_mala_is_exact_at_the_step_where_ula_is_biased():
+def test_mala_is_exact_at_the_step_where_ula_is_biased() -> None:
     step = 0.2 * STD**2
     taken: list[Tensor] = []
     walk = mala(
@@ -74,7 +74,7 @@ def test_mala_is_exact_at_the_step_where_ula_is_biased():
     assert len(taken) == 200
 
 
-def test_mala_gives_two_wells_their_weights():
+def test_mala_gives_two_wells_their_weights() -> None:
     """From starts that are all in the wrong one."""
     walk = mala(-1 + 0.0 * starts(N), 1.0, labels(starts(N)), steps=600, step_size=0.15, noise=drawing())
     right = (ended(walk, wells) > 0).double().mean().item()
@@ -83,14 +83,14 @@ def test_mala_gives_two_wells_their_weights():
     assert right == pytest.approx(expected, abs=ERRORS * math.sqrt(expected * (1 - expected) / N))
 
 
-def test_langevin_in_two_wells_is_right_up_to_its_step():
+def test_langevin_in_two_wells_is_right_up_to_its_step() -> None:
     walk = langevin(starts(N), 1.0, labels(starts(N)), steps=3000, step_size=0.005, noise=drawing())
     x = ended(walk, wells)
     assert x.mean().item() == pytest.approx(0.4, abs=ERRORS * math.sqrt(1.09 / N) + 0.01)
     assert x.var().item() == pytest.approx(0.25 + 0.84, rel=0.03)
 
 
-def test_annealed_langevin_draws_the_gaussian_from_wide_noise():
+def test_annealed_langevin_draws_the_gaussian_from_wide_noise() -> None:
     sigmas = karras(200, 0.01, 20.0)
     few: dict[str, Any] = {"step_size": 0.2, "noise_std": math.sqrt(0.4), "steps": 10, "noise": drawing()}
     walk = annealed(20 * starts(N), sigmas, labels(starts(N)), **few)
@@ -100,7 +100,7 @@ def test_annealed_langevin_draws_the_gaussian_from_wide_noise():
 
 
 @pytest.mark.parametrize("step_size", [0.3, 1.0, 1.3])
-def test_consistent_noise_is_that_of_every_level(step_size: float):
+def test_consistent_noise_is_that_of_every_level(step_size: float) -> None:
     """Of one point with noise of sigma all the noise is known: after each step, that of the next level."""
 
     def point(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
@@ -119,12 +119,12 @@ def test_consistent_noise_is_that_of_every_level(step_size: float):
     torch.testing.assert_close(x_0, torch.full_like(x_0, MEAN))
 
 
-def test_without_noise_langevin_descends_to_the_mean_and_draws_none():
+def test_without_noise_langevin_descends_to_the_mean_and_draws_none() -> None:
     walk = langevin(starts(50), 1.0, labels(starts(50)), steps=100, step_size=0.1, noise_std=0, noise=silent)
     torch.testing.assert_close(ended(walk, plain), torch.full((50, 1, 1, 1), MEAN).double())
 
 
-def test_clamps_hold_the_gradient_and_the_value():
+def test_clamps_hold_the_gradient_and_the_value() -> None:
     far = torch.full((1, 1, 1, 1), 5.0)
     limits: dict[str, Any] = {"steps": 1, "step_size": 0.5, "noise_std": 0.0, "noise": silent}
     held = ended(langevin(far, 1.0, labels(far), gradient_max=0.2, **limits), plain)
@@ -144,7 +144,7 @@ def test_clamps_hold_the_gradient_and_the_value():
         (lambda x, y: denoised(heun(x, karras(5), y)), 9),
     ],
 )
-def test_a_sampler_asks_as_often_as_it_says(build: Callable[[Tensor, Tensor], Sampler], nfe: int):
+def test_a_sampler_asks_as_often_as_it_says(build: Callable[[Tensor, Tensor], Sampler], nfe: int) -> None:
     x = starts(2)
     assert counted(build(x, labels(x)), gaussian) == nfe
 

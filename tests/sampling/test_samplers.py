@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -20,14 +21,14 @@ from genserve.sampling.wrappers import guided, watched
 @pytest.mark.parametrize(
     ("name", "n", "error"), [("ddim", 2000, 1e-2), ("heun", 400, 1e-3), ("dpmpp_2m", 400, 1e-3)]
 )
-def test_deterministic_samplers_follow_the_ode(name: str, n: int, error: float):
+def test_deterministic_samplers_follow_the_ode(name: str, n: int, error: float) -> None:
     """The error allowed is in units of STD; x_T lies up to three standard deviations out."""
     x_0 = sample(build(name, STARTS, karras(n)), gaussian)
     assert (x_0 - ode(STARTS, 80, 0)).abs().max() < error * STD
 
 
 @pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2)])
-def test_order_of_convergence(name: str, order: int):
+def test_order_of_convergence(name: str, order: int) -> None:
     """Double the steps: the error falls by 2**order. Levels stop at 0.01: the step to 0 is DDIM's."""
 
     def error(n: int) -> Tensor:
@@ -37,7 +38,7 @@ def test_order_of_convergence(name: str, order: int):
     assert (error(512) / error(1024)).log2().item() == pytest.approx(order, abs=0.06)
 
 
-def test_each_ddim_step_is_its_own_closed_form():
+def test_each_ddim_step_is_its_own_closed_form() -> None:
     """On the Gaussian a step multiplies x - MEAN by (STD^2 + sigma sigma_next) / (STD^2 + sigma^2)."""
     sigmas = karras(7)
     factors = (STD**2 + sigmas[:-1] * sigmas[1:]) / (STD**2 + sigmas[:-1] ** 2)
@@ -45,7 +46,7 @@ def test_each_ddim_step_is_its_own_closed_form():
     assert torch.allclose(x_0, MEAN + factors.prod() * (STARTS - MEAN), rtol=1e-12)
 
 
-def test_ddpm_draws_the_gaussian_it_was_given(noise: Noise):
+def test_ddpm_draws_the_gaussian_it_was_given(noise: Noise) -> None:
     n = 20_000
     x_T = 80 * noise(torch.empty(n, dtype=torch.float64))
     x_0 = sample(ddpm(x_T, karras(500), torch.zeros(n), noise=noise), gaussian)
@@ -55,7 +56,7 @@ def test_ddpm_draws_the_gaussian_it_was_given(noise: Noise):
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
-def test_a_few_noisy_steps_have_the_variance_of_their_closed_form(eta: float, noise: Noise):
+def test_a_few_noisy_steps_have_the_variance_of_their_closed_form(eta: float, noise: Noise) -> None:
     """A step scales x - MEAN and adds fresh noise, so the variance is known after any number of steps."""
     n, sigmas = 40_000, karras(6, 0.1, 5.0)
     variance = STD**2 + sigmas[0] ** 2
@@ -70,7 +71,7 @@ def test_a_few_noisy_steps_have_the_variance_of_their_closed_form(eta: float, no
 
 
 @pytest.mark.parametrize("t", [2, 10, 500, 1000])
-def test_a_ddpm_step_is_the_posterior_of_equation_7(t: int):
+def test_a_ddpm_step_is_the_posterior_of_equation_7(t: int) -> None:
     """Ho et al., eq. 7, in their variance-preserving picture: mean mu_tilde and variance beta_tilde."""
     beta = 1e-4 + (t - 1) * (0.02 - 1e-4) / 999
     alpha_bar_prev, alpha_bar = alpha_bar_of(linear(1000).flip(0)[t - 1 : t + 1]).tolist()
@@ -90,13 +91,13 @@ def test_a_ddpm_step_is_the_posterior_of_equation_7(t: int):
     assert (step(1) - step(0)) ** 2 == pytest.approx(beta_tilde, rel=1e-9)
 
 
-def test_the_last_step_returns_the_answer_and_draws_nothing():
+def test_the_last_step_returns_the_answer_and_draws_nothing() -> None:
     for name in SAMPLERS:
         x_0 = sample(build(name, STARTS, karras(1)), gaussian)
         assert torch.allclose(x_0, gaussian(STARTS, torch.tensor(80.0), NO_CLASS), rtol=1e-12)
 
 
-def test_consistency_noises_each_answer_anew():
+def test_consistency_adds_fresh_noise_to_each_answer() -> None:
     """With answers of 0 what is left is the noise itself: its stream's k-th draw at level k."""
     queries: list[Tensor] = []
 
@@ -111,7 +112,7 @@ def test_consistency_noises_each_answer_anew():
     assert all(torch.equal(x, level) for x, level in zip(queries, expected, strict=True))
 
 
-def test_consistency_of_a_perfect_model_draws_the_data(noise: Noise):
+def test_consistency_of_a_perfect_model_draws_the_data(noise: Noise) -> None:
     """The end of the Gaussian's path is known, and from one level on every answer is a draw of the data."""
 
     def end(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
@@ -126,14 +127,14 @@ def test_consistency_of_a_perfect_model_draws_the_data(noise: Noise):
         assert x_0.std().item() == pytest.approx(STD, rel=5 / (2 * n) ** 0.5)
 
 
-def test_run_takes_no_gradient():
+def test_run_takes_no_gradient() -> None:
     weight = torch.ones((), requires_grad=True)
     x_0 = sample(heun(STARTS, karras(3), NO_CLASS), lambda x, sigma, y: weight * gaussian(x, sigma, y))
     assert not x_0.requires_grad
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_queries_carry_the_levels_of_the_schedule(name: str):
+def test_queries_carry_the_levels_of_the_schedule(name: str) -> None:
     """Each level above 0 is asked for once; Heun asks at the far end of every step but the last as well."""
     queries: list[Query] = []
     sigmas = karras(5)
@@ -161,7 +162,7 @@ def image(seed: int, indices: list[int], name: str, guidance: float | None = Non
 
 @pytest.mark.parametrize("guidance", [None, 2.0])
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_an_image_depends_on_its_seed_and_index_alone(name: str, guidance: float | None):
+def test_an_image_depends_on_its_seed_and_index_alone(name: str, guidance: float | None) -> None:
     batch = image(3, [0, 1, 2, 3], name, guidance)
     assert torch.equal(batch, image(3, [0, 1, 2, 3], name, guidance))  # the same seed repeats
     assert torch.equal(batch[2:3], image(3, [2], name, guidance))  # alone as in a batch
@@ -188,7 +189,7 @@ def as_denoiser(x_t: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
     return x_t - sigma * eps_model(x_t / (1 + sigma**2).sqrt(), alpha_bar_of(sigma))
 
 
-def theirs(scheduler, x: Tensor, **arguments) -> Tensor:
+def theirs(scheduler: Any, x: Tensor, **arguments: Callable[[], Any]) -> Tensor:
     """Run a diffusers scheduler with the alpha_bar of DDPM in float64; it keeps them in float32 itself."""
     scheduler.alphas_cumprod = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)
     scheduler.set_timesteps(N_STEPS)
@@ -201,7 +202,7 @@ def theirs(scheduler, x: Tensor, **arguments) -> Tensor:
     return x
 
 
-def common(**settings):
+def common(**settings: Any) -> dict[str, Any]:
     return {"beta_start": 1e-4, "beta_end": 0.02, "timestep_spacing": "trailing", **settings}
 
 
@@ -210,7 +211,7 @@ def x_vp() -> Tensor:
     return Streams(0, range(4))(torch.empty(4, 5, dtype=torch.float64))
 
 
-def ours(sampler: Callable[..., Sampler], x_vp: Tensor, **settings) -> Tensor:
+def ours(sampler: Callable[..., Sampler], x_vp: Tensor, **settings: Any) -> Tensor:
     sigmas = linear(N_STEPS)
     return sample(
         sampler(x_vp * (1 + sigmas[0] ** 2).sqrt(), sigmas, torch.zeros(4), **settings), as_denoiser
@@ -218,7 +219,7 @@ def ours(sampler: Callable[..., Sampler], x_vp: Tensor, **settings) -> Tensor:
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_ddim_is_that_of_diffusers(eta: float, x_vp: Tensor):
+def test_ddim_is_that_of_diffusers(eta: float, x_vp: Tensor) -> None:
     from diffusers import DDIMScheduler
 
     one, other = Streams(1, range(4)), Streams(1, range(4))
@@ -227,7 +228,7 @@ def test_ddim_is_that_of_diffusers(eta: float, x_vp: Tensor):
     assert torch.allclose(ours(ddim, x_vp, eta=eta, noise=other), expected, rtol=1e-8, atol=1e-8)
 
 
-def test_ddpm_is_that_of_diffusers(x_vp: Tensor, monkeypatch: pytest.MonkeyPatch):
+def test_ddpm_is_that_of_diffusers(x_vp: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     from diffusers import DDPMScheduler
     from diffusers.schedulers import scheduling_ddpm
 
@@ -239,7 +240,7 @@ def test_ddpm_is_that_of_diffusers(x_vp: Tensor, monkeypatch: pytest.MonkeyPatch
     assert torch.allclose(ours(ddpm, x_vp, noise=other), expected, rtol=1e-8, atol=1e-8)
 
 
-def test_dpmpp_2m_is_that_of_diffusers(x_vp: Tensor):
+def test_dpmpp_2m_is_that_of_diffusers(x_vp: Tensor) -> None:
     from diffusers import DPMSolverMultistepScheduler
 
     scheduler = DPMSolverMultistepScheduler(**common(algorithm_type="dpmsolver++", solver_type="midpoint"))
@@ -247,7 +248,7 @@ def test_dpmpp_2m_is_that_of_diffusers(x_vp: Tensor):
     assert torch.allclose(ours(dpmpp_2m, x_vp, noise=silent), theirs(scheduler, x_vp), rtol=0, atol=2e-6)
 
 
-def test_dpmpp_2m_with_noise_is_the_sde_solver_of_diffusers(x_vp: Tensor):
+def test_dpmpp_2m_with_noise_is_the_sde_solver_of_diffusers(x_vp: Tensor) -> None:
     from diffusers import DPMSolverMultistepScheduler
 
     one, other = Streams(1, range(4)), Streams(1, range(4))

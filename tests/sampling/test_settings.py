@@ -97,10 +97,10 @@ def sampler_of(spec: Spec, fields: dict[str, Any]) -> Sampler:
     return sampler
 
 
-def by_a_client(spec: Spec, asked: dict[str, Any]) -> Tensor:
+def by_a_client(spec: Spec, fields: dict[str, Any]) -> Tensor:
     model = Known(spec)
     evaluate = partial(slope, model) if spec.family == "energy" else model
-    return torch.from_numpy(images.to_pixels(sample(sampler_of(spec, asked), evaluate))).permute(0, 3, 1, 2)
+    return torch.from_numpy(images.to_pixels(sample(sampler_of(spec, fields), evaluate))).permute(0, 3, 1, 2)
 
 
 def without_a_server(spec: Spec, text: str) -> Tensor:
@@ -119,6 +119,21 @@ def test_a_client_and_a_program_draw_the_same_pixels(spec: Spec, text: str) -> N
     ours, theirs = without_a_server(spec, text), by_a_client(spec, request_fields(text, spec.defaults))
     assert torch.equal(ours, theirs)
     assert ours.float().std() > 0  # something was drawn
+
+
+@pytest.mark.parametrize("more", [{"strength": 0.5}, {"strength": 0.8, "resample": 2}, {"resample": 3}])
+@pytest.mark.parametrize("text", STEPPED + FOUND + GUIDED)
+def test_a_client_and_a_program_start_from_the_same_picture(text: str, more: dict[str, Any]) -> None:
+    keep = torch.arange(4).expand(1, 4, 4) < 2 if "resample" in more else None
+    fields = request_fields(text, DIFFUSION.defaults) | more | {"init_image": GRAY_4}
+    if keep is not None:
+        pixels = (255 * keep.permute(1, 2, 0)).numpy().astype(np.uint8)
+        fields["mask"] = base64.b64encode(images.png(pixels)).decode()
+    setting = replace(Setting.parse(text, DIFFUSION.defaults), **{"strength": 1.0} | more)
+    start, y = torch.full((8, 1, 4, 4), -1.0), classes_of(DIFFUSION)
+    ours = setting.build(Streams(3, range(8)), start, y, no_class=2, start=start, keep=keep)
+    expected = torch.from_numpy(images.to_pixels(sample(ours, Known(DIFFUSION)))).permute(0, 3, 1, 2)
+    assert torch.equal(by_a_client(DIFFUSION, fields), expected)
 
 
 SERVED = [
@@ -165,32 +180,32 @@ def test_the_first_look_is_at_the_noise_that_the_sampler_is_told(spec: Spec, tex
 @pytest.mark.parametrize("sigma", [0.5, 7.0, 25.0])
 def test_a_picture_is_restored_from_the_noise_it_is_said_to_have(schedule: str, sigma: float) -> None:
     start = torch.full((8, 1, 4, 4), 0.3)
-    how = Setting.of(ENERGY.defaults, sampler="ddim", steps=5, schedule=schedule, sigma_max=sigma)
+    setting = Setting.of(ENERGY.defaults, sampler="ddim", steps=5, schedule=schedule, sigma_max=sigma)
     noise = Streams(0, range(8))
-    first = next(how.build(noise, start, classes_of(ENERGY), energy=True, start=start))
+    first = next(setting.build(noise, start, classes_of(ENERGY), energy=True, start=start))
     assert torch.equal(first.x, start)
     assert first.sigma.tolist() == [pytest.approx(sigma)] * 8
 
 
 @pytest.mark.parametrize("steps", range(1, 9))
 def test_refining_walks_at_one_level_whatever_levels_are_tuned(steps: int) -> None:
-    asked = {"task": "refine", "images": GRAY_4, "steps": steps}
-    _, how = parse(EnergyRequest, asked, text=False).resolved(ENERGY)
-    assert how is not None
-    assert (how.sampler, how.steps, how.noise, how.step_size) == (
+    fields = {"task": "refine", "images": GRAY_4, "steps": steps}
+    _, setting = parse(EnergyRequest, fields, text=False).resolved(ENERGY)
+    assert setting is not None
+    assert (setting.sampler, setting.steps, setting.noise, setting.step_size) == (
         "langevin",
         steps,
         0.0,
         WALK.refine_step_size,
     )
-    assert how.sigma_min == how.sigma_max == WALK.read_sigma
+    assert setting.sigma_min == setting.sigma_max == WALK.read_sigma
 
 
 def test_a_walk_from_level_to_level_cannot_keep_pixels() -> None:
-    how, x = Setting.of(ENERGY.defaults, sampler="langevin"), torch.zeros(1, 1, 4, 4)
+    setting, x = Setting.of(ENERGY.defaults, sampler="langevin"), torch.zeros(1, 1, 4, 4)
     keep = torch.ones(1, 4, 4, dtype=torch.bool)
     with pytest.raises(ValueError, match="cannot keep"):
-        how.build(Streams(0, [0]), x, torch.zeros(1).long(), energy=True, start=x, keep=keep)
+        setting.build(Streams(0, [0]), x, torch.zeros(1).long(), energy=True, start=x, keep=keep)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +235,7 @@ def test_what_does_not_fit_is_named(spec: Spec, given: dict[str, Any], field: st
 
 
 @pytest.mark.parametrize(
-    ("asked", "field"),
+    ("fields", "field"),
     [
         ({"sigma": 0.00200000000000001}, "sigma"),
         ({"sigma": 0.0020000000000001, "steps": 300}, "steps"),
@@ -228,22 +243,22 @@ def test_what_does_not_fit_is_named(spec: Spec, given: dict[str, Any], field: st
         ({"sigma": 0.5, "schedule": "tuned", "steps": 3}, "schedule"),
     ],
 )
-def test_a_picture_with_too_little_noise_for_its_steps_is_refused(asked: dict[str, Any], field: str) -> None:
+def test_a_picture_with_too_little_noise_for_its_steps_is_refused(fields: dict[str, Any], field: str) -> None:
     """Rounding made levels rise there, and the sampler took the root of a negative number."""
     with pytest.raises(BadRequest) as refused:
-        parse(EnergyRequest, {"task": "restore", "images": GRAY_4} | asked, text=False).resolved(ENERGY)
+        parse(EnergyRequest, {"task": "restore", "images": GRAY_4} | fields, text=False).resolved(ENERGY)
     assert refused.value.field == field
 
 
 @pytest.mark.parametrize(
-    ("asked", "field", "allowed"),
+    ("fields", "field", "allowed"),
     [({"sigma": 1.0}, "mask", "a mask"), ({"mask": GRAY_4, "sampler": "ddim"}, "sampler", "langevin")],
 )
 def test_an_energy_of_one_level_says_what_it_restores(
-    asked: dict[str, Any], field: str, allowed: str
+    fields: dict[str, Any], field: str, allowed: str
 ) -> None:
     with pytest.raises(BadRequest) as refused:
-        parse(EnergyRequest, {"task": "restore", "images": GRAY_4} | asked, text=False).resolved(ONE_LEVEL)
+        parse(EnergyRequest, {"task": "restore", "images": GRAY_4} | fields, text=False).resolved(ONE_LEVEL)
     assert (refused.value.field, refused.value.allowed) == (field, allowed)
 
 
@@ -255,16 +270,16 @@ def test_a_client_is_told_the_same() -> None:
 
 def test_the_cost_is_known_before() -> None:
     for spec, text in CASES:
-        how, asked = Setting.parse(text, spec.defaults), 0
+        setting, evaluated = Setting.parse(text, spec.defaults), 0
         model = Known(spec)
 
         def counting(x: Tensor, sigma: Tensor, y: Tensor, model: nn.Module = model) -> Any:
-            nonlocal asked
-            asked += len(x)
+            nonlocal evaluated
+            evaluated += len(x)
             return slope(model, x, sigma, y) if model.energy else model(x, sigma, y)
 
         like = torch.empty(2, *spec.shape)
-        sampler = how.build(
+        sampler = setting.build(
             Streams(0, range(2)),
             like,
             classes_of(spec)[:2],
@@ -272,4 +287,4 @@ def test_the_cost_is_known_before() -> None:
             no_class=spec.no_class,
         )
         sample(sampler, counting)
-        assert asked == 2 * how.nfe, text
+        assert evaluated == 2 * setting.nfe, text

@@ -14,7 +14,7 @@ from genserve.sampling.wrappers import guided
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("n", [1, 2, 9])
-def test_evaluations_are_counted_and_guidance_doubles_the_batch(name: str, n: int):
+def test_evaluations_are_counted_and_guidance_doubles_the_batch(name: str, n: int) -> None:
     batches: list[int] = []
 
     def counting(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def test_evaluations_are_counted_and_guidance_doubles_the_batch(name: str, n: in
     assert batches == [6] * nfe
 
 
-def test_eta_reaches_ddim_and_dpmpp_2m_alone():
+def test_eta_reaches_ddim_and_dpmpp_2m_alone() -> None:
     def drawn(name: str, eta: float) -> Tensor:
         return sample(
             sampler_named(name, STARTS, karras(5), NO_CLASS, eta=eta, noise=Streams(0, range(3))), gaussian
@@ -44,6 +44,6 @@ def test_eta_reaches_ddim_and_dpmpp_2m_alone():
         assert torch.equal(drawn(name, 0.0), drawn(name, 1.0))
 
 
-def test_an_unknown_sampler_is_refused_with_the_known_ones():
+def test_an_unknown_sampler_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="ddim, ddpm, heun, dpmpp_2m, consistency, got 'euler'"):
         build("euler", STARTS, karras(5))

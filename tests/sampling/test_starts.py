@@ -29,7 +29,8 @@ def wide(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
 
 def setting(name: str, steps: int = 6, **more: Any) -> Setting:
     eta = 0.7 if name in TAKE_ETA else 0.0
-    return Setting(**{"sampler": name, "steps": steps, "eta": eta} | RANGE | more)
+    fields: dict[str, Any] = {"sampler": name, "steps": steps, "eta": eta} | RANGE | more
+    return Setting(**fields)
 
 
 def drawn(setting: Setting, indices: list[int], *, plain: bool = False, keep: Tensor | None = None) -> Tensor:
@@ -64,8 +65,8 @@ def test_sdedit_of_a_gaussian_is_its_closed_form(strength: float) -> None:
     [(0.6, 50, 30), (0.29, 100, 29), (0.01, 10, 1), (0.99, 10, 10), (1.0, 10, 10), (0.5, 1, 1)],
 )
 def test_strength_is_the_share_of_the_steps_that_is_run(strength: float, steps: int, run: int) -> None:
-    whole, part = setting("ddim", steps), setting("ddim", steps, strength=strength)
-    assert part.sigmas.tolist() == whole.sigmas.tolist()[-run - 1 :]
+    full, part = setting("ddim", steps), setting("ddim", steps, strength=strength)
+    assert part.sigmas.tolist() == full.sigmas.tolist()[-run - 1 :]
     assert part.nfe == part.steps_run == run
 
 

@@ -27,7 +27,7 @@ from genserve.sampling.wrappers import denoised, guided, guided_model, inpainted
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_guidance_1_is_the_class_and_guidance_0_is_no_class(name: str):
+def test_guidance_1_is_the_class_and_guidance_0_is_no_class(name: str) -> None:
     def drawn(y: int, guidance: float | None = None) -> Tensor:
         sampler = build(name, STARTS, karras(9), torch.full((3,), y), Streams(0, range(3)))
         return sample(sampler if guidance is None else guided(sampler, guidance, no_class=1), two_gaussians)
@@ -38,7 +38,7 @@ def test_guidance_1_is_the_class_and_guidance_0_is_no_class(name: str):
 
 
 @pytest.mark.parametrize("guidance", [0.5, 3.0])
-def test_guidance_between_gaussians_is_a_gaussian_further_out(guidance: float):
+def test_guidance_between_gaussians_is_a_gaussian_further_out(guidance: float) -> None:
     """D_w is linear in the means, so it is the exact denoiser of N(m + w (MEAN - m), STD^2)."""
     sampler = guided(heun(STARTS, karras(400), NO_CLASS), guidance, no_class=1)
     mean = -0.5 + guidance * (MEAN + 0.5)
@@ -51,7 +51,7 @@ def test_guidance_between_gaussians_is_a_gaussian_further_out(guidance: float):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_watching_sees_every_evaluation_and_changes_nothing(name: str):
+def test_watching_sees_every_evaluation_and_changes_nothing(name: str) -> None:
     evaluated: list[tuple[Tensor, Tensor]] = []
     watching: list[tuple[Tensor, Tensor]] = []
 
@@ -68,7 +68,7 @@ def test_watching_sees_every_evaluation_and_changes_nothing(name: str):
 
 
 @pytest.mark.parametrize("name", ["ddim", "ddpm", "heun", "dpmpp_2m"])
-def test_every_diffusion_sampler_runs_on_an_energy(name: str):
+def test_every_diffusion_sampler_runs_on_an_energy(name: str) -> None:
     """By Tweedie's formula the energy of a Gaussian holds that Gaussian's denoiser."""
 
     def denoiser(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def test_every_diffusion_sampler_runs_on_an_energy(name: str):
     )
 
 
-def test_what_is_kept_is_kept_and_the_rest_is_as_it_would_be():
+def test_what_is_kept_is_kept_and_the_rest_is_as_it_would_be() -> None:
     """Pixels of this Gaussian know nothing of each other, so filling in half of them changes no other."""
     known = torch.full((4, 1, 2, 2), 0.25, dtype=torch.float64)
     keep = torch.tensor([[[True, False], [False, True]]])

@@ -22,7 +22,7 @@ def test_percentiles_are_those_of_the_listed_times(bench: ModuleType) -> None:
 def test_rates_count_the_whole_seconds_of_the_window(bench: ModuleType) -> None:
     began = 1000.4
     first = 1000 + 1 + bench.WARM_S
-    told = [
+    entries = [
         {  # answers of 4 images
             "name": "4", "num_requests": 9, "num_failures": 0, "start_time": began,
             "response_times": {"100": 9},
@@ -33,7 +33,7 @@ def test_rates_count_the_whole_seconds_of_the_window(bench: ModuleType) -> None:
             "response_times": {"50": 3, "900": 1}, "num_reqs_per_sec": {str(first + 1): 3, str(first + 2): 1},
         },
     ]  # fmt: skip
-    command = [sys.executable, "-c", f"print({json.dumps(told)!r})"]
+    command = [sys.executable, "-c", f"print({json.dumps(entries)!r})"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with program.background(command, text=True, **pipes) as clients:
         figures = bench.finished(clients, 2)

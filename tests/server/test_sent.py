@@ -51,9 +51,9 @@ def test_a_picture_is_varied_and_a_mask_keeps_its_part_of_it(server: Server, mod
 
 def test_between_two_seeds_the_ends_are_the_plain_pictures(server: Server) -> None:
     fields: dict[str, Any] = {"format": "json", "label": 3}
-    whole = fields | {"seed": 1, "seed_to": 2, "num_samples": 8}
+    seeds = {"seed": 1, "seed_to": 2, "num_samples": 8}
     with server.client() as client:
-        between = client.post("/predictions/diffusion", json=whole)
+        between = client.post("/predictions/diffusion", json=fields | seeds)
         ends = [
             client.post("/predictions/diffusion", json=fields | {"seed": seed, "num_samples": 1})
             for seed in (1, 2)

@@ -175,17 +175,17 @@ def test_kept_pixels_are_the_picture_s_own_and_company_changes_nothing(run: str,
 
 def test_the_ends_between_two_seeds_are_their_plain_images(digits: Service) -> None:
     fields: dict[str, Any] = {"label": 3, "steps": 6, "first_index": 2}  # tuned, with fresh noise
-    whole, first, last = digits.answers(
+    between, first, last = digits.answers(
         [
             fields | {"seed": 1, "seed_to": 2, "num_samples": 5, "format": "json"},
             fields | {"seed": 1, "num_samples": 1, "format": "json"},
             fields | {"seed": 2, "num_samples": 1, "format": "json"},
         ]
     )
-    rows = json.loads(whole.body)["images"]
+    rows = json.loads(between.body)["images"]
     assert [row["t"] for row in rows] == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert whole.headers["X-Seed-To"] == "2"
-    assert json.loads(whole.body)["settings"]["seed_to"] == 2
+    assert between.headers["X-Seed-To"] == "2"
+    assert json.loads(between.body)["settings"]["seed_to"] == 2
     for row, reply in ((rows[0], first), (rows[-1], last)):
         assert row["png"] == json.loads(reply.body)["images"][0]["png"]
 
