@@ -112,7 +112,7 @@ def test_all_is_what_a_run_can_show(residual: Path, plain: Path, tmp_path: Path)
     assert read(tmp_path / "residual-landscape.png").shape[1] == 1200
     assert read(tmp_path / "residual-schedules.png").shape == (600, 960)
     assert read(tmp_path / "residual-samples.png").shape[1] == 10 * STEP - images.GAP * SCALE
-    with pytest.raises(ValueError, match="can show: quality"):
+    with pytest.raises(ValueError, match="has no such figures: quality"):
         figure(plain, tmp_path, "quality")
     with pytest.raises(ValueError, match="label must be one of 0, 1"):
         figure(residual, tmp_path, "denoising", "--label", "ten")

@@ -73,7 +73,7 @@ def test_answers_come_in_order_and_no_more_than_so_many_are_in_flight():
     lock, present, most, taken, kept = threading.Lock(), 0, 0, 0, 0
 
     def say(fields: dict[str, Any]) -> tuple[int, Any]:
-        nonlocal there, most
+        nonlocal present, most
         with lock:
             present += 1
             most = max(most, present)
