@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from prose import pages, place, programs, prose, remarks
-from real_server import ROOT
 
 NAMES = {
     "anew", "asked", "found", "here", "how", "nobody", "said", "seen", "shall", "there", "told", "wanted",
