@@ -39,7 +39,10 @@ MODULE = 'import pytest\npytest.importorskip("no_such_module")\n\ndef test_it():
 def outcomes(folder: Path, *flags: str) -> tuple[int, dict[str, int], str]:
     """Run the tests of a folder; return the exit status, how many had which outcome, and the output."""
     command = [sys.executable, "-m", "pytest", "-p", "no_skips", "-p", "no:cacheprovider", "-ra", *flags, "."]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT / "tests/helpers"),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     summary = done.stdout.splitlines()[-1]
     counts = {

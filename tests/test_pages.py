@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from prose import pages, place, programs, remarks
 from real_server import ROOT
-from test_english import pages, place, programs, remarks
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:deploy|docs|genserve|handlers|scripts|tests|training|weights)/[\w./-]+)`")

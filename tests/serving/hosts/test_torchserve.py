@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.protocol.otf_message_handler import create_predict_response
 
-from genserve.serving.hosts.visits import HOST_SHARE, SLICE_MAX_S, Slices, only_worker
+from genserve.serving.hosts.visits import SLICE_MAX_S
 
 HELD = "held"
 
@@ -179,31 +178,3 @@ def test_a_visit_is_a_slice_of_time(host: Host) -> None:
         began = time.monotonic()
         host.visit()
         assert time.monotonic() - began < SLICE_MAX_S + 0.1
-
-
-def test_slices_follow_the_time_that_the_host_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("genserve.serving.hosts.visits.time.perf_counter", lambda: now)
-    slices = Slices()
-    for _ in range(100):
-        slices.leave(coming_back=True, answered=False)
-        now += 0.002
-        kept = slices.enter()
-        now += kept
-    assert kept == pytest.approx(0.002 / HOST_SHARE, rel=0.01)
-    assert HOST_SHARE <= 0.05
-    slices.leave(coming_back=False, answered=False)
-    now += 60  # no request came
-    assert slices.enter() == pytest.approx(0.002 / HOST_SHARE, rel=0.01)
-    slices.leave(coming_back=True, answered=True)
-    now += 0.002
-    assert slices.enter() < 0.002 / HOST_SHARE / 2  # those who were answered may be back
-
-
-def test_a_continuous_archive_has_one_worker(tmp_path: Path) -> None:
-    (tmp_path / "model.json").write_text("{}")
-    first = only_worker(tmp_path)
-    with pytest.raises(RuntimeError, match="exactly one worker, and it has one"):
-        only_worker(tmp_path)
-    first.close()
-    only_worker(tmp_path).close()

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def free_ports(n: int) -> int:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from genserve.data.pictures import DataConfig
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NET = {"patch": 1, "channels": (8, 16), "attention": (), "heads": 1, "blocks": 1}
 COMMON = {"batch_size": 4, "epochs": 1, "warmup": 1, "precision": "fp32", "device": "cpu"}
 SETTINGS: dict[str, dict[str, Any]] = {

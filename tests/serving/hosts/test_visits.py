@@ -19,6 +19,7 @@ from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
 from genserve.runs.export import export
 from genserve.serving.hosts import visits
+from genserve.serving.hosts.visits import HOST_SHARE, Slices, only_worker
 
 # Metric.parse in the host's front end, less the unit and the time
 LINE = re.compile(r"\[METRICS\](\w+)\.\w+:([0-9\-,.e]+)\|#([^|]*)\|#type:(\w+)\|#hostname:[^,]+,[^,]+,all")
@@ -144,3 +145,31 @@ def test_the_dashboard_draws_each_metric_by_model_and_version() -> None:
     for target in targets:
         if "genserve_" in target["expr"]:
             assert target["legendFormat"].startswith("{{ModelName}} {{ModelVersion}}")
+
+
+def test_slices_follow_the_time_that_the_host_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("genserve.serving.hosts.visits.time.perf_counter", lambda: now)
+    slices = Slices()
+    for _ in range(100):
+        slices.leave(coming_back=True, answered=False)
+        now += 0.002
+        kept = slices.enter()
+        now += kept
+    assert kept == pytest.approx(0.002 / HOST_SHARE, rel=0.01)
+    assert HOST_SHARE <= 0.05
+    slices.leave(coming_back=False, answered=False)
+    now += 60  # no request came
+    assert slices.enter() == pytest.approx(0.002 / HOST_SHARE, rel=0.01)
+    slices.leave(coming_back=True, answered=True)
+    now += 0.002
+    assert slices.enter() < 0.002 / HOST_SHARE / 2  # those who were answered may be back
+
+
+def test_a_continuous_archive_has_one_worker(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("{}")
+    first = only_worker(tmp_path)
+    with pytest.raises(RuntimeError, match="exactly one worker, and it has one"):
+        only_worker(tmp_path)
+    first.close()
+    only_worker(tmp_path).close()
