@@ -56,7 +56,7 @@ TAIL = f"""
 |---|---|
 | `init_image` | the picture gets noise and is drawn again from there, by the last steps only: `strength` is their share. `num_samples` images are as many variations. Without a `label` no class is drawn; with one, the picture turns into that class |
 | `init_image` and `mask` | what is white in the mask stays, to the byte; the rest is drawn so that it fits. Each step is run `resample` times, 4 if not given: at 1 seams are seen ([quality.md](quality.md#filling-what-a-mask-leaves-out)) |
-| `seed_to` | image k of n is drawn from noise at t = k / (n - 1) on the way from `seed` to `seed_to`. The ends are the plain images `first_index` of the two seeds. JSON has each image's `t`, the header `X-T` all of them |
+| `seed_to` | image k of n is drawn from noise at t = k / (n - 1) on the way from `seed` to `seed_to`. All have one class: `label`, or the one that is drawn for `seed`. In that class the ends are the plain images `first_index` of the two seeds. JSON has `t`, `seed`, `seed_to` and that `index` for each image, the header `X-T` every `t` |
 
 With `strength` s and n `steps`, s x n steps are run, rounded, at least one. The first of them says how much noise the
 picture gets, so what a strength does also depends on the schedule. At strength 1 the start is noise alone, and the

@@ -109,8 +109,9 @@ def listing(
     """Return the JSON answer: an entry per image, and what all have in common."""
     rows = [
         {
-            "index": index,
+            "index": index if order.seed_to is None else order.first_index,
             "seed": order.seed,
+            **({} if order.seed_to is None else {"seed_to": order.seed_to}),
             "label": label,
             **{name: values[k] for name, values in notes.items()},
             **({"png": base64.b64encode(images.png(p)).decode()} if order.pictured else {}),

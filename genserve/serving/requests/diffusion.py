@@ -39,9 +39,10 @@ class DiffusionRequest(PictureRequest):
     init_image: Picture | None = field(
         None,
         "start from this picture: each image is a variation of it, or with a `mask` keeps part of it; a file "
-        "in multipart, base64 in JSON",
+        "in multipart, base64 in JSON, or the whole body one picture file",
         "a picture of the model's size",
         file=True,
+        body=True,
         repr=False,  # a client's pictures belong in no log
     )
     strength: Real | None = field(
@@ -141,7 +142,8 @@ class DiffusionRequest(PictureRequest):
             resample=resample,
         )
         if setting.steps == 1 and setting.strength not in (None, 1):
-            raise BadRequest("strength", "a single step starts from noise alone", "1, or 2 steps or more")
+            name, allowed = ("strength", "1") if self.strength is not None else ("steps", "2 or more")
+            raise BadRequest(name, "a single step starts from noise alone", f"{allowed}, or no init_image")
         return setting
 
     def _facts(self, setting: Setting) -> dict[str, Any]:

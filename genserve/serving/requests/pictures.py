@@ -16,7 +16,8 @@ from genserve.serving.requests.base import Request
 
 # values in one answer; the host takes minutes over a batch of answers of tens of megabytes
 PIXELS_MAX = 2**22
-WORK_MAX = 16_384  # images x network evaluations of one request: a minute of one core
+# images x network evaluations of one request: a minute of one core if they share batches, more if not
+WORK_MAX = 16_384
 FRAMES_MAX = 50  # of an animation
 STREAM_FRAMES = 10  # where a client says no number
 STRIP_MAX = 10  # noise levels in a filmstrip
@@ -180,11 +181,12 @@ class PictureRequest(Request, ABC):
     def _check_work(self, n: int, nfe: int, setting: Setting | None) -> None:
         """Refuse what would hold up everybody else."""
         if n * nfe > WORK_MAX:
-            steps = 1 if setting is None else setting.steps
+            repeats = setting is not None and setting.resample > 1
+            fewer = "fewer steps, a smaller resample" if repeats else "fewer steps"
             raise BadRequest(
-                "steps",
-                f"{n} images at {steps} steps take {n * nfe} network evaluations",
-                f"at most {WORK_MAX} in one request: fewer steps, or fewer images (more by first_index)",
+                "resample" if repeats else "steps",
+                f"{n} images of {nfe} network evaluations each take {n * nfe}",
+                f"at most {WORK_MAX} in one request: {fewer}, or fewer images (more by first_index)",
             )
 
 

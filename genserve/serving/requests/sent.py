@@ -7,11 +7,11 @@ from genserve.serving.fields import BadRequest
 from genserve.serving.uploads import FORMATS, decoded
 
 
-def picture(field: str, data: bytes, spec: Spec, number: int = 0) -> Tensor:
+def picture(field: str, data: bytes, spec: Spec, number: int | None = None) -> Tensor:
     """Return the picture in a field, (C, H, W) in [-1, 1].
 
     Args:
-        number: which one it is, if the field has several.
+        number: which one it is, if the field may have several.
 
     Raises:
         BadRequest: it is no picture of the model's size.
@@ -21,7 +21,8 @@ def picture(field: str, data: bytes, spec: Spec, number: int = 0) -> Tensor:
     except ValueError as error:
         c, h, w = spec.shape
         allowed = f"{w} x {h} pixels, {'gray' if c == 1 else 'colour'}, {', '.join(FORMATS)}"
-        raise BadRequest(field, f"{field} {number}: {error}", allowed) from None
+        numbered = "" if number is None else f"{field} {number}: "
+        raise BadRequest(field, f"{numbered}{error}", allowed) from None
 
 
 def kept(mask: bytes | None, spec: Spec) -> Tensor | None:

@@ -17,7 +17,9 @@ from real_server import ROOT
 from ts.context import Context
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
+from genserve.families import FAMILIES, SERVED, load
 from genserve.runs.export import export
+from genserve.serving.fields import files
 from genserve.serving.hosts import visits
 from genserve.serving.hosts.visits import HOST_SHARE, Slices, only_worker
 
@@ -173,3 +175,11 @@ def test_a_continuous_archive_has_one_worker(tmp_path: Path) -> None:
         only_worker(tmp_path)
     first.close()
     only_worker(tmp_path).close()
+
+
+def test_no_field_that_holds_a_file_is_written_into_the_access_log() -> None:
+    """The host logs addresses; log4j2.xml cuts pictures out of their query strings, by name."""
+    pattern = re.search(r"b\(([a-z_|]+)\)=", (ROOT / "log4j2.xml").read_text())
+    assert pattern is not None
+    kinds = [load(FAMILIES[name].request) for name in SERVED]
+    assert set(pattern[1].split("|")) == {"data", *(name for kind in kinds for name in files(kind))}

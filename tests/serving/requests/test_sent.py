@@ -92,8 +92,8 @@ def test_between_two_seeds_all_images_have_the_class_of_the_first() -> None:
         ({"resample": 2}, "resample", "only with init_image and mask"),
         ({"init_image": SEVEN, "strength": 0}, "strength", "above 0 to 1"),
         ({"init_image": SEVEN, "strength": 1.5}, "strength", "above 0 to 1"),
-        ({"init_image": SEVEN, "strength": 0.5, "steps": 1}, "strength", "1, or 2 steps or more"),
-        ({"init_image": SEVEN, "steps": 1}, "strength", "1, or 2 steps or more"),
+        ({"init_image": SEVEN, "strength": 0.5, "steps": 1}, "strength", "1, or no init_image"),
+        ({"init_image": SEVEN, "steps": 1}, "steps", "2 or more, or no init_image"),
         ({"init_image": SEVEN, "mask": TOP, "resample": 0}, "resample", "1 to 50"),
         ({"init_image": SEVEN, "mask": TOP, "resample": 51}, "resample", "1 to 50"),
         ({"init_image": SMALL}, "init_image", "28 x 28 pixels, gray, PNG, JPEG"),
@@ -105,7 +105,8 @@ def test_between_two_seeds_all_images_have_the_class_of_the_first() -> None:
         ({"seed_to": 2, "num_samples": 1}, "seed_to", "num_samples of 2 or more"),
         ({"seed_to": 2, "label": [1, 2]}, "label", "one label, no list"),
         ({"seed_to": -1}, "seed_to", f"0 to {2**63 - 1}"),
-        ({"init_image": SEVEN, "mask": TOP, "resample": 50, "steps": 50}, "steps", "at most"),
+        ({"init_image": SEVEN, "mask": TOP, "resample": 50, "steps": 50}, "resample", "at most"),
+        ({"init_image": SEVEN, "strength": 1.0, "steps": 1000, "num_samples": 64}, "steps", "at most"),
         ({"task": "describe", "init_image": SEVEN}, "init_image", "no other field"),
     ],
 )  # fmt: skip
@@ -184,6 +185,7 @@ def test_the_ends_between_two_seeds_are_their_plain_images(digits: Service) -> N
     )
     rows = json.loads(between.body)["images"]
     assert [row["t"] for row in rows] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert {(row["seed"], row["seed_to"], row["index"]) for row in rows} == {(1, 2, 2)}
     assert between.headers["X-Seed-To"] == "2"
     assert json.loads(between.body)["settings"]["seed_to"] == 2
     for row, reply in ((rows[0], first), (rows[-1], last)):
