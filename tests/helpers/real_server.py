@@ -83,6 +83,25 @@ class Server:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.kill()
 
+    @contextlib.contextmanager
+    def registered(self, archive: str, name: str) -> Iterator[None]:
+        """Serve an archive under one more name, which has had no request yet, until the block ends."""
+        self.register(archive, name)
+        try:
+            yield
+        finally:
+            httpx.delete(f"{self.management}/models/{name}", timeout=60)
+
+    def register(self, archive: str, name: str) -> None:
+        """Register an archive of the store under a name, with one worker.
+
+        Raises:
+            AssertionError: the server refused it.
+        """
+        parameters = {"url": archive, "model_name": name, "initial_workers": "1", "synchronous": "true"}
+        answer = httpx.post(f"{self.management}/models", params=parameters, timeout=120)
+        assert answer.status_code == 200, answer.text
+
     def processes(self) -> list[psutil.Process]:
         """Return the processes of this server: the launcher, Java and the workers."""
         ours = []

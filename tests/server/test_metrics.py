@@ -27,18 +27,11 @@ PANELS = {
 }
 
 
-def register(server: Server, archive: str) -> None:
-    """Register an archive of the store under the name of a model that has had no request yet."""
-    parameters = {"url": archive, "model_name": "fresh", "initial_workers": "1", "synchronous": "true"}
-    answer = httpx.post(f"{server.management}/models", params=parameters, timeout=120)
-    assert answer.status_code == 200, answer.text
-
-
 @pytest.fixture(scope="module")
 def prometheus(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that has seen the model `fresh`, and no event of it."""
     with scraping(server.port + 2, tmp_path_factory.mktemp("prometheus")) as prometheus:
-        register(server, "diffusion.mar")
+        server.register("diffusion.mar", "fresh")
         first = "genserve_answered_total{ModelName='fresh'}"
         wait_until(lambda: prometheus.ask(first), {("fresh", "1.0"): 0})
         yield prometheus
@@ -111,7 +104,7 @@ def test_a_version_that_is_unregistered_under_load_falls_to_zero(
         "sum by (ModelName, ModelVersion) (rate(genserve_open_request_seconds_total{ModelName='fresh'}[5s]))"
     )
     try:
-        register(server, second.name)
+        server.register(second.name, "fresh")
         wait_until(lambda: prometheus.ask(open_now).get(("fresh", "2.0")), 0)
         with server.client() as one, server.client() as two:
             with (
