@@ -74,8 +74,12 @@ def from_run(directory: Path) -> tuple[Draw, int]:
 
         with tempfile.TemporaryDirectory() as exported:
             export(directory, Path(exported))
-            for several in mapped(answer, groups, workers):
-                yield from several
+            try:
+                for several in mapped(answer, groups, workers):
+                    yield from several
+            finally:
+                for service in idle:
+                    service.close()
 
     return draw, together
 

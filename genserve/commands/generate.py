@@ -67,11 +67,11 @@ class GenerateConfig:
         run: a run directory, such as weights/diffusion-mnist, to draw from without a server.
         seed: names the pictures; if not given, that of the folder, or else a random one.
         label: class by name, or by index if not all names are whole numbers; if not given, any.
-        sampler: ddim, ddpm, heun, dpmpp_2m, consistency, or langevin of an energy; if not given, the
-            model's best.
+        sampler: by name, as in a request; if not given, the model's best.
         steps: of the sampler; if not given, the model's best.
-        eta: fresh noise of ddim and dpmpp_2m, 0 to 1; if not given, 0 with a sampler, else the model's best.
-        schedule: karras, linear, cosine, offset_cosine or tuned; if not given, the model's best.
+        eta: fresh noise of samplers that take it, 0 to 1; if not given, 0 with a sampler, else the model's
+            best.
+        schedule: of the noise levels, by name, as in a request; if not given, the model's best.
         guidance: weight of the class, of a diffusion model.
         scale: enlargement of every pixel.
         rgb: write three channels even if the model has one, for tools that compare pictures.

@@ -23,7 +23,7 @@ from genserve.sampling.noise import Streams
 from genserve.sampling.samplers import Sampler, ddim, heun, sample
 from genserve.sampling.schedules import karras
 from genserve.sampling.solvers import SAMPLERS, sampler_named
-from genserve.sampling.wrappers import denoised, guided, guided_model, inpainted, watched
+from genserve.sampling.wrappers import denoised, guided, guided_model, inpainted, resampled, watched
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -97,3 +97,22 @@ def test_what_is_kept_is_kept_and_the_rest_is_as_it_would_be() -> None:
     )
     assert (filled[:, :, keep[0]] == 0.25).all()
     torch.testing.assert_close(filled[:, :, ~keep[0]], free[:, :, ~keep[0]])
+
+
+def test_a_step_that_is_run_again_starts_with_the_noise_of_its_own_level() -> None:
+    """The oracle: of images that are all MEAN, x_t - MEAN is the noise, and its deviation the level."""
+    sigmas, x_t = torch.tensor([2.0, 1.8, 1.5, 0.0]), starts(20_000)
+    levels: list[tuple[float, float]] = []
+
+    def solve(x_t: Tensor, step: Tensor) -> Sampler:
+        return ddim(x_t, step, torch.zeros(len(x_t)), noise=drawing())
+
+    def answer(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        levels.append((sigma[0].item(), (x - MEAN).std().item()))
+        return torch.full_like(x, MEAN)
+
+    x_0 = sample(resampled(solve, MEAN + 2 * x_t, sigmas, times=3, noise=drawing(7)), answer)
+    assert [round(sigma, 6) for sigma, _ in levels] == [2.0] * 3 + [1.8] * 3 + [1.5] * 3
+    for sigma, deviation in levels:
+        assert deviation == pytest.approx(sigma, rel=4 / (2 * 20_000) ** 0.5)  # four standard errors
+    assert torch.equal(x_0, torch.full_like(x_0, MEAN))

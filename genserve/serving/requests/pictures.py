@@ -10,6 +10,7 @@ from genserve.runs.contract import Spec
 from genserve.sampling.noise import SEED_MAX, drawn_classes
 from genserve.sampling.schedules import SCHEDULES
 from genserve.sampling.settings import Setting
+from genserve.sampling.solvers import TAKE_ETA
 from genserve.serving.fields import SAMPLES_MAX, BadRequest, Count, Label, Real, Watching, echo, field
 from genserve.serving.orders import Order
 from genserve.serving.requests.base import Request
@@ -50,8 +51,8 @@ class PictureRequest(Request, ABC):
     steps: Count | None = field(None, "steps of the sampler; the model's best if not given", ge=1, le=1000)
     eta: Real | None = field(
         None,
-        "fresh noise of `ddim` and `dpmpp_2m`: 0 none, 1 as much as `ddpm`; if not given, 0, or "
-        "with no sampler given either, the model's best",
+        f"fresh noise of {' and '.join(f'`{name}`' for name in TAKE_ETA)}: 0 none, 1 as much as `ddpm`; if "
+        "not given, 0, or with no sampler given either, the model's best",
         ge=0,
         le=1,
     )
