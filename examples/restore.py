@@ -1,6 +1,6 @@
 """Ask an energy how familiar a noisy picture is, and for the picture without its noise. Writes restored.png.
 
-python examples/restore.py [http://127.0.0.1:8080] [docs/noisy.png]
+python examples/restore.py [http://127.0.0.1:8080] [docs/images/noisy.png]
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 import requests
 
 server = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"
-noisy = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/noisy.png").read_bytes()
+noisy = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/images/noisy.png").read_bytes()
 energy = f"{server}/predictions/energy"
 score = requests.post(energy, files={"images": noisy}, timeout=60)
 score.raise_for_status()

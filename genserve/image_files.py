@@ -27,6 +27,8 @@ GRAY_ALPHA_16 = "LA;16B"  # Pillow reads it as RGBA
 SCALED = {"L;2": 85.0, "L;4": 17.0, "RGB;16B": 1 / 256}
 # start and step of the passes of an interlaced PNG: x, y, dx, dy
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+START_OF_SCAN = b"\xff\xda"
+SCANS_MAX = 64  # of a JPEG: a progressive one has about ten, and each costs as much as the whole picture
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # of TIFF
 
 # What Pillow raises for a damaged file: tests/test_image_files.py damages thousands.
@@ -41,6 +43,8 @@ def read(
     channels: int | None = None,
     size: tuple[int, int] | None = None,
     formats: tuple[str, ...] = FORMATS,
+    background: int | None = None,
+    most: int | None = None,
 ) -> Pixels:
     """Return a picture's pixels, upright, (H, W, C) uint8.
 
@@ -49,16 +53,21 @@ def read(
         channels: 1 converts to gray, 3 to colour; None keeps those of the picture.
         size: (W, H) in pixels that the upright picture must have; None takes any.
         formats: some of FORMATS.
+        background: gray, 0 to 255, behind transparent pixels; None refuses them.
+        most: pixels that it may have; more are refused before they are unpacked.
 
     Raises:
         ValueError: it is not such a picture; the message begins with the file's name, if it has one.
     """
     try:
-        picture, raw = _upright(_content(source), size, formats)
-        if _transparent(picture, raw):
-            raise ValueError("transparent in places: put it on a background first")
-        picture.info.pop("transparency", None)  # of a colour that no pixel has; Pillow would warn about it
+        picture, raw = _upright(_content(source), size, formats, most)
         gray = picture.mode in GRAY or raw == GRAY_ALPHA_16
+        if _transparent(picture, raw):
+            if background is None or picture.mode.startswith("I;16"):
+                raise ValueError("transparent in places: put it on a background first")
+            behind = Image.new("RGBA", picture.size, (background,) * 3 + (255,))
+            picture = Image.alpha_composite(behind, picture.convert("RGBA")).convert("RGB")
+        picture.info.pop("transparency", None)  # of a colour that no pixel has; Pillow would warn about it
         if picture.mode.startswith("I;16"):
             picture = Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8))
         pixels = np.array(picture.convert("L" if (channels or (1 if gray else 3)) == 1 else "RGB"))
@@ -80,7 +89,9 @@ def _content(source: Path | bytes) -> bytes:
     return source
 
 
-def _upright(data: bytes, size: tuple[int, int] | None, formats: tuple[str, ...]) -> tuple[Image.Image, str]:
+def _upright(
+    data: bytes, size: tuple[int, int] | None, formats: tuple[str, ...], most: int | None
+) -> tuple[Image.Image, str]:
     """Return the only picture of a file, turned as its EXIF says, and the raw mode of a PNG."""
     with _explained(formats):
         picture = Image.open(io.BytesIO(data), formats=formats)
@@ -90,8 +101,12 @@ def _upright(data: bytes, size: tuple[int, int] | None, formats: tuple[str, ...]
         raise ValueError(f"{frames} frames or pages, must be one picture")
     if size not in (None, picture.size, picture.size[::-1]):  # before anything is unpacked
         raise _another_size(picture.size, size)
+    if most is not None and picture.width * picture.height > most:
+        raise ValueError(f"{picture.width} x {picture.height} pixels, more than {most}")
     if picture.format == "GIF" and picture.tile and picture.tile[0][1] != (0, 0, *picture.size):
         raise ValueError("its frame does not fill it: save it as one whole picture")
+    if picture.format in ("JPEG", "MPO") and (scans := data.count(START_OF_SCAN)) > SCANS_MAX:
+        raise ValueError(f"{scans} scans, more than {SCANS_MAX}: save it again")
     if picture.format == "PNG":
         with _explained(formats):
             if not _has_all_rows(data):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 Pixels = NDArray[np.uint8]  # (..., H, W, C) with C = 1 or 3
@@ -36,13 +36,14 @@ def to_pixels(x: Tensor) -> Pixels:
 
 
 def heat(x: Tensor, gradient: Tensor) -> Tensor:
-    """Return a heat map of an energy's gradient over a picture, (B, 3, H, W) in [-1, 1].
+    """Return a heat map of a gradient over a picture, (B, 3, H, W) in [-1, 1].
 
-    The picture is in dark gray. A pixel is red if it would raise the energy by being brighter (it is too
-    bright already) and blue if it would lower it, with full colour at the image's steepest pixel.
+    The picture is in dark gray. A pixel is red where the gradient is above 0, and blue where it is below,
+    with full colour at the image's steepest pixel. Red of an energy: a brighter pixel would raise it, so it
+    is too bright already. Red of a logit: a brighter pixel speaks for the class.
 
     Args:
-        x: (B, C, H, W) in [-1, 1];  gradient: of the energy, like x.
+        x: (B, C, H, W) in [-1, 1];  gradient: like x, or what each value adds.
     """
     g = gradient.mean(1)
     g = g / g.abs().flatten(1).amax(1).clamp(min=torch.finfo(g.dtype).tiny).view(-1, 1, 1)
@@ -52,9 +53,30 @@ def heat(x: Tensor, gradient: Tensor) -> Tensor:
     return torch.stack([rest + 2 * up, rest, rest + 2 * down], dim=1).clamp(-1, 1)
 
 
+def fitted(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Return the middle of a picture at another size, (height, width, C): no part of it is stretched.
+
+    The largest part of the right proportions is cut from the middle and resized by Lanczos' filter, which
+    averages where it shrinks.
+
+    Args:
+        pixels: (H, W, C) uint8.
+    """
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    result = ImageOps.fit(picture(pixels), (width, height), Image.Resampling.LANCZOS)
+    return np.array(result).reshape(height, width, -1)
+
+
 def enlarge(pixels: Pixels, scale: int) -> Pixels:
     """Return (..., H, W, C) enlarged by a whole factor, nearest neighbour."""
     return pixels.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
+def sides(n: int, columns: int | None = None) -> tuple[int, int]:
+    """Return rows and columns of a grid of n pictures, at least 1; as square as n allows if not given."""
+    columns = min(n, columns or math.isqrt(n - 1) + 1)
+    return math.ceil(n / columns), columns
 
 
 def grid(pixels: Pixels, columns: int | None = None, background: int = 255) -> Pixels:
@@ -68,8 +90,7 @@ def grid(pixels: Pixels, columns: int | None = None, background: int = 255) -> P
         (rows * (H + GAP) - GAP, columns * (W + GAP) - GAP, C).
     """
     b, h, w, c = pixels.shape
-    columns = min(b, columns or math.ceil(math.sqrt(b)))
-    rows = math.ceil(b / columns)
+    rows, columns = sides(b, columns)
     sheet = np.full((rows * (h + GAP) - GAP, columns * (w + GAP) - GAP, c), background, np.uint8)
     for k in range(b):
         top, left = k // columns * (h + GAP), k % columns * (w + GAP)

@@ -1,5 +1,6 @@
-"""Fixtures of all tests: exact noise, a full disk, a real server; property tests repeat their examples."""
+"""Fixtures of all tests: exact noise, a full disk, real servers; property tests repeat their examples."""
 
+import json
 import resource
 import shutil
 import signal
@@ -7,7 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from pathlib import Path
 
+import archives
 import program
 import pytest
 import torch
@@ -15,6 +19,10 @@ from hypothesis import settings
 from real_server import ROOT, Server, free_ports
 from torch import Tensor
 
+from genserve.compiling.convert import compile_run
+from genserve.families import FAMILIES, Family
+from genserve.operate.archive import SHIPPED
+from genserve.runs.export import export
 from genserve.sampling.noise import Noise
 
 pytest_plugins = ["no_skips"]
@@ -66,11 +74,45 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "batched",
     ]
     classic = ["--run", str(ROOT / "weights/energy-mnist-pcd"), "--name", "energy-pcd"]
+    classic += ["--backend", "torchscript"]
     for more in ([], batched, classic):
         subprocess.run([*build, *more], check=True)
     shutil.copy(ROOT / "model_store/README.md", folder / "store")  # no archive
     with Server(free_ports(5), folder / "home", folder / "store").running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of every shipped run of the families beside pictures along noise levels."""
+    folder = tmp_path_factory.mktemp("course")
+    names = []
+    for name, run in SHIPPED.items():
+        model = json.loads((ROOT / run / "config.json").read_text())["model"]
+        if FAMILIES[model["family"]].contract != Family.contract:
+            names.append(name)
+    archives.shipped(folder / "store", *names)
+    with Server(free_ports(5), folder / "home", folder / "store").running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the folder of a shipped run, by its name, as its archives with OpenVINO have it; read it only.
+
+    A denoiser is also compiled in int8. A run is compiled once, when it is first asked for.
+    """
+
+    @cache
+    def folder(name: str) -> Path:
+        run, files = ROOT / "weights" / name, tmp_path_factory.mktemp(name)
+        export(run, files)
+        compile_run(run, files)
+        if "energy" not in name:
+            compile_run(run, files, int8=True)
+        return files
+
+    return folder
 
 
 def pytest_runtest_teardown() -> None:

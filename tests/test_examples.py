@@ -16,7 +16,7 @@ from real_server import ROOT, Server
     [
         ("grid", [], {"sevens.png": (230, 230)}, "sevens.png: seed 1, "),
         ("stream", [], {f"frame-{k:02}.png": (58, 58) for k in range(8)}, "frame-00.png: noise level "),
-        ("restore", [str(ROOT / "docs/noisy.png")], {"restored.png": None}, "of the training images"),
+        ("restore", [str(ROOT / "docs/images/noisy.png")], {"restored.png": None}, "of the training images"),
         ("bulk", ["20"], {f"bulk/{k:05}.png": (28, 28) for k in range(1, 21)}, "20 pictures in bulk/"),
     ],
 )

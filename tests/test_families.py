@@ -10,7 +10,7 @@ from real_server import ROOT
 from torch import nn
 
 from genserve import families
-from genserve.families import FAMILIES, SERVED, load
+from genserve.families import FAMILIES, SERVED, Family, load
 from genserve.files import read_json
 from genserve.runs.contract import Spec
 from genserve.runs.directory import config_of
@@ -19,6 +19,7 @@ NETWORKS = {
     f"{name} {kind}".strip(): (family, network)
     for name, family in FAMILIES.items()
     for kind, network in family.networks.items()
+    if family.contract == Family.contract
 }
 
 

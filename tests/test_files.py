@@ -10,10 +10,7 @@ import pytest
 import torch
 
 from genserve.files import write_atomic, write_json
-from genserve.runs.directory import (
-    save_state,
-    write_weights,
-)
+from genserve.runs.tensors import save_state, write_weights
 
 WRITES: list[Callable[[Path], None]] = [
     lambda path: write_atomic(path, b"new" * 1000),

@@ -1,5 +1,6 @@
 """Every rule of docs/pictures.md holds in training, in uploads and in evaluation."""
 
+import io
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -140,3 +141,35 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
 def test_every_ending_is_one_of_a_format() -> None:
     formats = {Image.registered_extensions()[ending] for ending in pictures.ENDINGS}
     assert formats == set(pictures.FORMATS)
+
+
+def test_a_jpeg_of_many_scans_which_takes_minutes_is_refused_unread() -> None:
+    file = io.BytesIO()
+    Image.new("L", (64, 64), 128).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    assert 1 < data.count(b"\xff\xda") < 12
+    assert pictures.read(data).shape == (64, 64, 1)
+    many = data[:-2] + b"\xff\xda" * pictures.SCANS_MAX + data[-2:]
+    with pytest.raises(ValueError, match=r"scans, more than 64"):
+        pictures.read(many)
+
+
+def test_transparent_pixels_are_put_on_a_background_if_there_is_one() -> None:
+    pixels = np.zeros((1, 3, 4), np.uint8)
+    pixels[0, :, :3] = (200, 100, 0)
+    pixels[0, :, 3] = (255, 51, 0)  # opaque, a fifth, not at all
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    with pytest.raises(ValueError, match="put it on a background first"):
+        pictures.read(file.getvalue())
+    white = pictures.read(file.getvalue(), background=255)
+    assert white.tolist() == [[[200, 100, 0], [244, 224, 204], [255, 255, 255]]]
+    black = pictures.read(file.getvalue(), background=0)
+    assert black.tolist() == [[[200, 100, 0], [40, 20, 0], [0, 0, 0]]]
+    gray = io.BytesIO()
+    Image.fromarray(np.dstack([pixels[..., 0], pixels[..., 3]])).save(gray, "PNG")
+    assert pictures.read(gray.getvalue(), background=0).tolist() == [[[200], [40], [0]]]
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
+    file = io.BytesIO()
+    palette.save(file, "PNG", transparency=1)
+    assert pictures.read(file.getvalue(), background=255)[0, 1].tolist() == [255, 255, 255]

@@ -11,7 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from genserve.images import GAP, enlarge, gif, grid, heat, normalise, npy, picture, png, to_pixels, zipped
+from genserve.images import (
+    GAP,
+    enlarge,
+    fitted,
+    gif,
+    grid,
+    heat,
+    normalise,
+    npy,
+    picture,
+    png,
+    to_pixels,
+    zipped,
+)
 
 
 def random_pixels(*shape: int) -> np.ndarray:
@@ -161,3 +174,31 @@ def test_heat_is_red_where_the_energy_rises_blue_where_it_falls_and_the_picture_
 def test_heat_of_a_colour_picture_is_over_its_gray() -> None:
     x = torch.tensor([1.0, 0.0, -1.0]).view(1, 3, 1, 1)
     assert to_pixels(heat(x, torch.zeros_like(x))).tolist() == [[[[32, 32, 32]]]]
+
+
+# ---- other sizes -------------------------------------------------------------------------------------------
+
+
+def lanczos(n: int, side: int, size: int) -> np.ndarray:
+    """The matrix (size, n) that resizes the middle `side` of n values by Lanczos' filter."""
+    at = (n - side) / 2 + (np.arange(size)[:, None] + 0.5) * side / size - (np.arange(n) + 0.5)
+    t = at / max(1.0, side / size)  # as wide as what a value of the result stands for
+    rows = np.where(np.abs(t) < 3, np.sinc(t) * np.sinc(t / 3), 0)
+    return rows / rows.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize(("h", "w"), [(40, 40), (7, 7), (40, 64), (90, 30)])
+@pytest.mark.parametrize("c", [1, 3])
+def test_a_picture_of_another_size_is_its_middle_resized_by_lanczos(h: int, w: int, c: int) -> None:
+    pixels, side = 100 + random_pixels(h, w, c) // 5, min(h, w)  # nothing leaves the range on the way
+    middle = lanczos(h, side, 16), lanczos(w, side, 16)
+    expected = np.einsum("yi,xj,ijc->yxc", *middle, pixels.astype(float))
+    result = fitted(pixels, 16, 16)
+    assert result.shape == (16, 16, c)
+    assert np.abs(result - expected).max() < 1.5  # it is rounded after each direction
+
+
+def test_a_picture_of_the_right_size_stays_as_it_is() -> None:
+    pixels = random_pixels(9, 5, 3)
+    assert np.array_equal(fitted(pixels, 5, 9), pixels)
+    assert fitted(random_pixels(1, 300, 1), 4, 4).shape == (4, 4, 1)

@@ -189,8 +189,8 @@ def test_every_folder_with_code_is_packed() -> None:
 
 def test_extras_bring_what_commands_say_they_bring() -> None:
     text = (ROOT / "pyproject.toml").read_text()
-    names = {"sklearn": "scikit-learn", "torch_fidelity": "torch-fidelity"}
+    names = {"sklearn": "scikit-learn"}
     for package, extra in program.EXTRAS.items():
         listed = re.search(rf"(?ms)^{extra} = \[(.*?)^\]", text)
         assert listed
-        assert f'"{names.get(package, package)}' in listed[1]
+        assert f'"{names.get(package, package.replace("_", "-"))}' in listed[1]

@@ -75,6 +75,7 @@ class TrainConfig(DenoiserConfig):
         classifier: run directory of the classifier that chooses the weights, which must not be a judge;
             without one the last weights are kept.
         probe_every: steps between measurements.
+        compile: let torch compile the network: a minute before the first step, then faster ones.
     """
 
     name: str = "consistency"
@@ -92,6 +93,7 @@ class TrainConfig(DenoiserConfig):
     few: tuple[float, ...] = (40.0, 0.8)
     classifier: str | None = None
     probe_every: int = 250
+    compile: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -201,7 +203,7 @@ def fit(config: TrainConfig, ranks: Ranks) -> None:
     target = averaged(student)  # a slow copy, whose answers are the targets
     slow = {f"target.{name}": value for name, value in target.state_dict().items()}
     recorder.include(slow | {"best": probe.best})
-    parallel = ranks.wrap(student)
+    parallel = ranks.wrap(student, config.compile)
     autocast = precision_of(config.precision, ranks.device)
 
     for step in range(recorder.start, feed.total):

@@ -46,6 +46,7 @@ class TrainConfig(DenoiserConfig):
         net: the network.
         conditional: learn the data's classes.
         sigma_min, sigma_max: the noise levels between which the model will be sampled.
+        compile: let torch compile the network: a minute before the first step, then faster ones.
     """
 
     name: str = "diffusion"
@@ -53,6 +54,7 @@ class TrainConfig(DenoiserConfig):
     conditional: bool = True
     sigma_min: float = 0.002
     sigma_max: float = 80.0
+    compile: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,7 +92,7 @@ def fit(config: TrainConfig, ranks: Ranks) -> None:
     optimizer = torch.optim.AdamW(denoiser.parameters(), betas=config.betas, weight_decay=config.weight_decay)
     checkpoint = Checkpoint(config, model, {"data": dataset}, first=ranks.first)
     recorder = Recorder(config, checkpoint, feed, denoiser, ema, optimizer)
-    parallel = ranks.wrap(denoiser)
+    parallel = ranks.wrap(denoiser, config.compile)
     autocast = precision_of(config.precision, ranks.device)
 
     for step in range(recorder.start, feed.total):

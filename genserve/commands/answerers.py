@@ -38,7 +38,7 @@ def from_server(address: str, in_flight: int | None) -> Draw:
 
 
 def from_run(directory: Path) -> tuple[Draw, int]:
-    """Answer as the server would, in this process: the same service over the same exported model.
+    """Answer as a server would here, in this process: the same service over the same files.
 
     Returns:
         What draws, and how many requests it wants together. A service evaluates these and nothing else, in
@@ -47,6 +47,8 @@ def from_run(directory: Path) -> tuple[Draw, int]:
     """
     import torch
 
+    from genserve.backends import OPENVINO, TORCHSCRIPT, usual
+    from genserve.compiling.convert import compile_run
     from genserve.families import load
     from genserve.runs.directory import model_config
     from genserve.runs.export import export
@@ -59,7 +61,10 @@ def from_run(directory: Path) -> tuple[Draw, int]:
         gpu = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
         values = SHARE * model.shape[0] * model.shape[1] * model.shape[2]
         device, workers, together = torch.device("cuda", gpu), 2, max(1, ON_GPU // values)
-    running = Running(device=device, precision="auto", budget=SHARE * together, deadline_s=86_400.0)
+    backend = usual(model.kind.compiled) if device.type == "cpu" else TORCHSCRIPT
+    running = Running(
+        device=device, backend=backend, precision="auto", budget=SHARE * together, deadline_s=86_400.0
+    )
 
     def draw(groups: Iterable[list[Fields]]) -> Answers:
         idle: list[Service] = []
@@ -67,13 +72,15 @@ def from_run(directory: Path) -> tuple[Draw, int]:
 
         def answer(group: list[Fields]) -> list[dict[str, Any]]:
             with loading:
-                service = idle.pop() if idle else loaded(Path(exported), kind, running)
+                service = idle.pop() if idle else loaded(Service, Path(exported), kind, running)
             replies = service.answers(group)
             idle.append(service)
             return [checked(reply.status, reply.body) for reply in replies]
 
         with tempfile.TemporaryDirectory() as exported:
             export(directory, Path(exported))
+            if backend == OPENVINO:
+                compile_run(directory, Path(exported))
             try:
                 for several in mapped(answer, groups, workers):
                     yield from several

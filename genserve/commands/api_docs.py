@@ -1,17 +1,22 @@
-"""Write docs/api.md from the requests in genserve: `genserve api-docs`. A test compares the two."""
+"""Write docs/api.md and docs/gateway-api.md from the code: `genserve api-docs`. Tests compare them."""
 
 from argparse import ArgumentParser
 from pathlib import Path
 
 from genserve.cli import plain_errors
+from genserve.commands.api_families import SECTIONS
+from genserve.gateway import schema_page
 from genserve.places import PROJECT
 from genserve.sampling.solvers import SOLVERS, WALKS
-from genserve.serving.fields import BadRequest, allowed, parse
+from genserve.serving.fields import BadRequest, Fields, allowed, parse
+from genserve.serving.hosts.held import CONTENT_TYPE, HOLD_S
+from genserve.serving.instances import INSTANCES_MAX
+from genserve.serving.limits import PIXELS_MAX, WORK_MAX
 from genserve.serving.requests.diffusion import DiffusionRequest
 from genserve.serving.requests.energy import EnergyRequest
-from genserve.serving.requests.pictures import PIXELS_MAX, WORK_MAX, PictureRequest
+from genserve.serving.requests.pictures import PictureRequest
 
-TARGET = Path("docs/api.md")  # of the checkout
+TARGET, GATEWAY = Path("docs/api.md"), Path("docs/gateway-api.md")  # of the checkout
 
 HEAD = """<!-- Made by `genserve api-docs` from genserve/serving/requests/: edit there. -->
 # The API of a server
@@ -104,16 +109,40 @@ In a form, `+` is sent as `%2B` (`curl --data-urlencode`). A field that comes tw
 one, in JSON, forms, multipart and query strings alike, and a form's before a query string's. Fields in a JSON body and
 beside it, in the query, are refused. A compressed body (`Content-Encoding`) is 415.
 
-Other servers' clients may wrap the fields, in a body that has nothing beside:
+TorchServe's customary key is taken, too: `{{"data": {{...}}}}` or `-F data=@fields.json` is the fields in it, a JSON object
+or its text, and nothing may stand beside. A picture in `data` is `images`, and may have fields beside it.
 
-| body | is |
-|---|---|
-| `{{"data": {{...}}}}`, `-F data=@fields.json` | the fields in it, a JSON object or its text; a picture in `data` is `images`, and may have fields beside it |
-| `{{"instances": [{{...}}]}}` | KServe's first protocol (`/v1/models/energy:predict`): one instance, whose keys are the fields; send one request for each |
-| `{{"inputs": [{{"name", "shape", "datatype", "data"}}]}}` | its second (`/v2/models/energy/infer`): an input is a field, of one value (`[]`, `[1]`, `[1, 1]`) or a list (`[3]`); `BYTES` is text; data in JSON only (tritonclient: `binary_data=False`) |
+### KServe's protocols
 
-`id`, `parameters` and `outputs` beside `inputs` are ignored, and answers stay as described here: tritonclient reads
-that of `format=json` (`get_response()`).
+Several requests go in one body, share evaluations, and are answered together. The host hands every address to the same
+handler without saying which was called, so the body decides, wherever it is sent. Nothing in it is streamed (400).
+
+| | first protocol (v1) | second, the Open Inference Protocol (v2) |
+|---|---|---|
+| address | `POST /v1/models/NAME:predict`, `:explain` | `POST /v2/models/NAME/infer`; no `/versions/V` |
+| body | `{{"instances": [{{...}}, ...]}}`, the fields of a request each | `{{"inputs": [{{"name", "shape", "datatype", "data"}}], "id", "outputs"}}`, an input is a field |
+| answer | `{{"predictions": [...]}}` in the same order; of `:explain` `{{"explanations": [...]}}` | `{{"model_name", "model_version", "id", "outputs": [...]}}` |
+| of one request | what `format=json` answers, or for another `format` `{{"b64", "content_type", "headers"}}` | a row of every output |
+| a mistake in one | `{{"error", "field", "message", "allowed", "status"}}` in its place. The status is 200 if any is answered, else that of the first | the body is refused with its status; `error` begins `FIELD: request K of the batch:` |
+| limits | 1 to {INSTANCES_MAX} requests; work and pixel values of all together as of one request ([Limits](#limits)) | the same, and half the pixel values |
+
+An instance is somebody's request and does not fail with its neighbours; v2 has no place for an error beside tensors.
+What concerns no single request (too much together, a server that drains) refuses the body.
+
+In v1 bytes may be written `{{"b64": TEXT}}` or as text, and an instance `{{"data": ...}}` is read as a body is.
+
+In v2 the first number of every shape is the batch: seed `[n]` and label `[n]` are n requests, and an input of the
+shape `[]`, `[1]` or `[1, 1]` is the same in all of them. Shape `[n, k]` is a list of k in each, for example one label
+per image. All requests have as many images, and one `format`, `task` and `scale`. `num_samples` is 16 if not given,
+here as everywhere. `BYTES` is text, and data are in JSON only (tritonclient: `binary_data=False`). `outputs` chooses
+among these; an answer has those that apply:
+
+| output | datatype | shape | meaning |
+|---|---|---|---|
+{{outputs}}
+Of the protocols' other addresses the host has none on this port: `/v2/health/...`, `/v2/models/NAME`, `/ready` and
+`/v1/models/NAME` are 404. Its `ts_open_inference_protocol=true` adds `/v2/health/live` and `/ready` as constants that
+say nothing of a model, and is off. [The shipped proxy](deploy.md#the-door) answers some of them truly.
 
 ### Limits
 
@@ -124,9 +153,9 @@ doubles, `resample` multiplies); an answer at most {PIXELS_MAX:,} values, `scale
 
 On the model, `seed`, its index (`first_index`, `first_index` + 1, ...), its class and the settings; on nothing else.
 Not on how many images were asked for, on what else the server was doing, on the worker or how the answer is sent, but
-for float rounding: at most 1 of 255 in any pixel, and none at all in bf16 on a CPU. A retry is safe; a larger
-`num_samples` keeps the first images. `precision` is one of the settings: bf16 where the machine has it in hardware,
-else fp32. The same seed looks the same in both, but is not equal.
+for float rounding: at most 1 of 255 in any pixel, none at all in bf16 on a CPU that has it, and the last digit of a
+number. A retry is safe; a larger `num_samples` keeps the first images. `precision` is one of the settings: bf16 where
+the machine has it in hardware, else fp32. The same seed looks the same in both, but is not equal.
 
 ### Answers
 
@@ -140,19 +169,27 @@ else fp32. The same seed looks the same in both, but is not equal.
 | `gif` | `image/gif` | the grid at up to 49 noise levels, then the pictures |
 
 Headers: `X-Seed`, `X-Steps`, `X-Sampler`, `X-Schedule`, `X-Eta`, `X-Strength`, `X-Resample`, `X-Seed-To`, `X-NFE`
-(network evaluations of each image), `X-Model-Version`, and `Server-Timing` with `queue` (before the first evaluation),
-`sample` and `encode` in milliseconds.
+(network evaluations of each image), `X-Work` (of all together; what a stream will take at most), `X-Model-Version`, and
+`Server-Timing` with `queue` (before the first evaluation), `sample` and `encode` in milliseconds.
 
 ### Streams
 
 `stream=true` answers `multipart/x-mixed-replace`: PNG grids, each with `X-NFE` and `X-Sigma` in its part's head, the
 finished picture last. `<img src="http://127.0.0.1:8080/diffusion/predict?steps=1000&stream=true">` plays it in a
 browser, without a script. `stream=jsonl` answers lines `{{"step", "nfe", "sigma", "preview"}}`, `preview` a grid in
-base64; the last one has `sigma` 0 and everything that `format=json` has. Both show at most `frames` frames; a short
-request may be over before the first is due, and then all come at once. A client that hangs up frees its place within a
-slice of time (5 to 100 ms); for a request without a stream the host does not tell, so it is computed to its end. A
-stream that fails when its status was long sent ends without a picture (`jsonl`: with a line `{{"error"}}`). An archive
-built with `--mode batched` does not stream.
+base64; the last one has `sigma` 0, everything that `format=json` has, and as `server_timing` what the header
+`Server-Timing` of a plain answer says. Both show at most `frames` frames; a short request may be over before the first
+is due, and then all come at once. A client that hangs up frees its place within a
+slice of time (5 to 100 ms). A stream that fails when its status was long sent ends without a picture (`jsonl`: with a
+line `{{"error"}}`). An archive built with `--mode batched` does not stream. The header `X-Accel-Buffering: no` lets an
+nginx in front pass frames on at once.
+
+For a request without a stream the host does not tell that its client has left, so it is computed to its end. A proxy
+that wants it to end sooner sends the header `X-Hang-Up: notice`. What is ready within {HOLD_S:g} s is then answered as
+always. What takes longer becomes a stream of the type
+`{CONTENT_TYPE}`, with the status 200: an empty line; one line of JSON,
+`{{"status", "content_type", "headers"}}`, when it is ready; and the bytes of the ordinary answer. The gateway does this
+for its clients.
 
 ### gRPC
 
@@ -172,10 +209,15 @@ What is wrong with a request is status 400 and one JSON object, for example for 
 {{example}}
 ```
 
-`error` is one line for people, the three beside it are its parts. `field` is `body` for what concerns no single field.
-A compressed body is 415; one above 262,144 bytes 413; a full queue, or a model without workers, 503; a fault of the
-server 500 with the same object and an empty `field`; a request that is not done after 600 s (`deadline` in
-`handlers/*.yaml`) 504. A bad request costs its neighbours in the batch nothing.
+`error` is one line for people, the three beside it are its parts. `field` is `body` for what concerns no single field,
+and for a field without a name. A compressed body is 415; one above 262,144 bytes 413; a full queue, or a model without
+workers, 503; a fault of the server 500 with the same object and an empty `field`; a request that is not done after
+120 s (`deadline` in `handlers/*.yaml`) 504. A bad request costs its neighbours in the batch nothing.
+
+A busy server answers 503 at once to a request that could not end before the deadline beside those that are open, or
+whose size has no place left ([Limits](operations.md#limits)). A server that is being stopped answers so to every
+request. There is `{{"error", "message"}}` without `field`, and `Retry-After` says in how many seconds it is worth asking
+again.
 
 What the host refuses itself, before a model sees it, looks different: `{{"code", "type", "message"}}`, where `type` is
 a Java class. Some of these are a client's mistake with the status 500 or 403:
@@ -188,7 +230,15 @@ HTTP/2 without TLS (`curl --http2-prior-knowledge`) ends the connection.
 """
 
 
-def row(kind: type[PictureRequest], name: str) -> str:
+OUTPUT_TABLE = """
+In KServe's second protocol an answer has, of n requests of k items each:
+
+| output | datatype | shape | meaning |
+|---|---|---|---|
+"""
+
+
+def row(kind: type[Fields], name: str) -> str:
     """Return a field's row."""
     field = kind.model_fields[name]
     default = "" if field.default is None else f"`{str(field.default).lower()}`"
@@ -219,11 +269,27 @@ def page() -> str:
     for title, rows in zip((DIFFUSION, ENERGY), own, strict=True):
         tables += title + TABLE + "".join(rows)
     tables += SOLVER_TABLE + solver_rows()
-    return tables + TAIL.replace("{example}", example)
+    tail = TAIL.replace("{example}", example).replace("{outputs}", output_rows(PictureRequest))
+    return tables + tail + "".join(map(section, SECTIONS))
+
+
+def output_rows(kind: type[Fields]) -> str:
+    """Return a row for each output of KServe's second protocol."""
+    return "".join(f"| `{name}` | {' | '.join(row)} |\n" for name, row in kind.outputs.items())
+
+
+def section(name: str) -> str:
+    """Return the part of the page about another family's address."""
+    part = SECTIONS[name]
+    kind = part.kind
+    rows = "".join(row(kind, field) for field in kind.model_fields)
+    head = f"\n## `POST /predictions/{name}`\n\n{part.prose.strip()}\n"
+    return head + TABLE + rows + OUTPUT_TABLE + output_rows(kind)
 
 
 def run(argv: list[str]) -> None:
-    """Write the page."""
+    """Write the pages."""
     ArgumentParser(description=__doc__).parse_args(argv)
     with plain_errors():
         (PROJECT / TARGET).write_text(page())
+        (PROJECT / GATEWAY).write_text(schema_page.page())

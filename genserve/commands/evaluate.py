@@ -11,7 +11,10 @@
 A setting is SAMPLER:STEPS[:KEY=VALUE]..., SAMPLER one of those that the model is served with (ddim, heun,
 ...; of an energy also langevin), KEY one of schedule, guidance, eta (of ddim and dpmpp_2m), sigma_min,
 sigma_max; of an energy step_size or noise (of langevin), and no guidance. What a setting leaves open is what
-the model is served with, but eta is then 0. Without any setting: as the model is served.
+the model is served with, but eta is then 0. Without any setting: as the model is served. Of a model that
+draws in one evaluation a setting is truncation=VALUE (GAN: no number of the noise is further from 0) or
+temperature=VALUE (VAE: the noise times this); without any setting its noise is standard normal. Of a VAE the
+bound of the held-out images' likelihood is measured, too.
 
 The columns, in the features of --classifier, against the whole training set:
 
@@ -53,17 +56,20 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from genserve.backends import BACKENDS, SERVED_IN, TORCHSCRIPT
 from genserve.cli import config_of, plain_errors, typed_command
 from genserve.commands.measurement import Measurement, write_pictures
 from genserve.files import write_json
 from genserve.learning.ranks import join_ranks
 from genserve.measure import metrics, records, sources
+from genserve.measure.bound import Bound, bound_of
 from genserve.measure.inception import RELEASES, WEIGHTS
 from genserve.measure.reference import SHIPPED, Judge, Reference, classifier_for, judge_for
-from genserve.measure.sources import Images, Plan
+from genserve.measure.sources import Images, Plan, drawn_by
+from genserve.models.vae import VAE
 from genserve.places import IN_CHECKOUT, PROJECT, locate
-from genserve.precision import PRECISIONS, precision_for
-from genserve.runs.directory import model_config
+from genserve.precision import precision_for
+from genserve.runs.directory import load_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +94,9 @@ class Evaluation:
             compute the FID of the literature; hours on a CPU.
         against: .npz file with the statistics mu and sigma of features, as pytorch-fid writes them.
         write_stats: write such a file of the images measured; of one setting, one repeat.
-        precision: of the network that draws, fp32, bf16, or auto: bf16 if the hardware has it.
-            A server has its own.
+        precision: of the network that draws, fp32, bf16, or auto: bf16 if the hardware has it; with openvino
+            also int8. A server has its own.
+        backend: what evaluates the network that draws, torchscript or openvino. A server has its own.
         batch_size: images drawn together.
         device: auto, cpu or cuda.
         threads: CPU threads; 0 is torch's own choice.
@@ -112,6 +119,7 @@ class Evaluation:
     against: Path | None = None
     write_stats: Path | None = None
     precision: str = "fp32"
+    backend: str = TORCHSCRIPT
     batch_size: int = 250
     device: str = "auto"
     threads: int = 0
@@ -119,7 +127,11 @@ class Evaluation:
     record: bool = True
 
     def __post_init__(self) -> None:
-        for name, allowed in (("precision", ("auto", *PRECISIONS)), ("device", ("auto", "cpu", "cuda"))):
+        for name, allowed in (
+            ("precision", SERVED_IN),
+            ("backend", BACKENDS),
+            ("device", ("auto", "cpu", "cuda")),
+        ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         if self.n <= metrics.K or min(self.batch_size, self.repeats) < 1:
@@ -156,8 +168,7 @@ def model_of(config: Evaluation) -> tuple[tuple[int | None, int, int], tuple[str
         spec = sources.described(config.server)
         return spec.shape, spec.classes, spec.weights
     if config.run is not None:
-        model = model_config(config.run)
-        return model.shape, model.classes, records.digest(config.run / "weights.safetensors")
+        return *drawn_by(config.run), records.digest(config.run / "weights.safetensors")
     assert config.images is not None
     return sources.shape_of(config.images), (), None
 
@@ -177,7 +188,7 @@ def images_of(config: Evaluation, reference: Reference, device: torch.device) ->
     if config.server is not None:
         return sources.asked(config.server, plan, bar)
     assert config.run is not None
-    return sources.drawn(config.run, plan, device, PRECISIONS[config.precision], config.batch_size, bar)
+    return sources.drawn(config.run, plan, device, config.precision, config.batch_size, bar, config.backend)
 
 
 def notes_on(config: Evaluation, reference: Reference) -> list[str]:
@@ -191,6 +202,18 @@ def notes_on(config: Evaluation, reference: Reference) -> list[str]:
     if config.inception_weights is None:
         notes.append(f"Inception-FID was not computed: --inception-weights needs {WEIGHTS} from {RELEASES}")
     return notes
+
+
+def bound_on(config: Evaluation, reference: Reference, device: torch.device) -> Bound | None:
+    """Return the bound of all held-out images by a run that has one; None for others, or without images."""
+    if config.run is None or config.server is not None or config.images is not None or reference.test is None:
+        return None
+    model = load_model(config.run).to(device)
+    if not isinstance(model, VAE):
+        return None
+    test, rng = reference.test, torch.Generator(device).manual_seed(config.seed)
+    y = test.y if drawn_by(config.run)[1] else torch.zeros_like(test.y)
+    return bound_of(model, test.x, y, rng)
 
 
 def main(config: Evaluation, command: str) -> None:
@@ -211,6 +234,12 @@ def main(config: Evaluation, command: str) -> None:
     notes = notes_on(config, reference)
     config.output.parent.mkdir(parents=True, exist_ok=True)
     rows = rows_of(config, measurement, device)
+    bound = bound_on(config, reference, device)
+    if bound is not None:
+        notes.append(
+            f"held-out images, class given: {bound.reconstruction:.2f} nats of "
+            f"reconstruction + {bound.kl:.2f} of KL an image, {bound.bits_per_dim:.4f} bits/dim or fewer"
+        )
     result = records.provenance(command) | {
         "source": str(config.images or config.server or config.run),
         "weights": weights,
@@ -221,7 +250,9 @@ def main(config: Evaluation, command: str) -> None:
         "n": rows[-1]["n"],
         "unconditional": config.unconditional,
         "precision": None if config.images or config.server else config.precision,
+        "backend": None if config.images or config.server else config.backend,
         "rows": rows,
+        **({"bound": bound._asdict()} if bound else {}),
         "notes": notes,
     }
     write_json(config.output, result)

@@ -116,7 +116,7 @@ class Completion:
     def __init__(self, config: Filling) -> None:
         self.config, self.pictures = config, held_out(config)
         device = torch.device("cpu")
-        self.spec, self.evaluate = served_model(config.run, device, PRECISIONS[config.precision])
+        self.spec, self.evaluate = served_model(config.run, device, config.precision)
         directory = classifier_for(self.spec.shape, self.spec.classes)
         self.classifier, self.train = load_classifier(directory), read_stats(directory).train
 

@@ -17,7 +17,8 @@ A shard, shard-00000.tar and so on, holds of each picture its .png, its class as
 known of it in .json. The last one may not be full, so a folder of shards keeps its --num-images.
 
 A server is asked by several requests at a time (--in-flight), and asked again when its queue is full or it
-restarts. Without a server, every core draws pictures of its own, or the GPU draws many together. Under
+restarts. One behind a door wants a token, in the environment's GENSERVE_TOKEN, and maybe its certificate, in
+SSL_CERT_FILE. Without a server, every core draws pictures of its own, or the GPU draws many together. Under
 torchrun the ranks share out the pictures, and on each machine the cores or the GPUs; they never wait for each
 other, and write into one folder, or each machine into its own. They need a --seed, and torchrun a -- before
 the program: it would take --run for a flag of its own.

@@ -12,14 +12,7 @@ import runpy
 import sys
 
 from genserve.commands.__main__ import unknown
-from genserve.places import PROJECT
-
-PROGRAMS = {  # name -> file in training/, and its line in the list
-    "diffusion": ("train_diffusion.py", "a denoiser of real images"),
-    "energy": ("train_energy.py", "an energy, by score matching or contrastive divergence"),
-    "classifier": ("train_classifier.py", "a classifier, in whose features images are compared"),
-    "distill": ("distill_diffusion.py", "a consistency model of a trained diffusion model"),
-}
+from genserve.learning.programs import PROGRAMS, path_of
 
 
 def run(argv: list[str]) -> None:
@@ -36,4 +29,4 @@ def run(argv: list[str]) -> None:
     if name not in PROGRAMS:
         sys.exit(unknown("training program", name, list(PROGRAMS), "genserve train --help"))
     sys.argv = [f"genserve train {name}", *rest]
-    runpy.run_path(str(PROJECT / "training" / PROGRAMS[name][0]), run_name="__main__")
+    runpy.run_path(str(path_of(name)), run_name="__main__")

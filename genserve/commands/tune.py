@@ -102,7 +102,7 @@ def judged(config: TuneConfig) -> tuple[Score, str]:
         raise ValueError(f"{config.run} knows one noise level: there is nothing to tune")
     device = torch.device("cpu")
     precision = precision_for(device) if config.precision == "auto" else config.precision
-    _, network = served_model(config.run, device, PRECISIONS[precision])
+    _, network = served_model(config.run, device, precision)
 
     def drawn(setting: Setting, y: Tensor) -> Tensor:
         return draw(network, model, setting, y, config.seed, batch_size=50)

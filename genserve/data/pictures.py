@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from genserve import image_files as pictures
 from genserve.data.listing import split_of
-from genserve.images import normalise, picture
+from genserve.images import fitted, normalise
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +92,20 @@ def load_images(config: DataConfig, split: str) -> ImageSet:
     return ImageSet(images.x[picked], torch.zeros(int(picked.sum()), dtype=torch.long), ())
 
 
+def set_aside(images: ImageSet, n: int, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Return the images less n of them, and these n, drawn at random; both in the order of the set.
+
+    Raises:
+        ValueError: nothing would be left.
+    """
+    if not n < len(images):
+        raise ValueError(f"hold_out must be below the {len(images)} images, got {n}")
+    aside = torch.zeros(len(images), dtype=torch.bool)
+    aside[torch.from_numpy(np.random.default_rng([seed, n]).permutation(len(images))[:n])] = True
+    rest, kept = (ImageSet(images.x[mask], images.y[mask], images.classes) for mask in (~aside, aside))
+    return rest, kept
+
+
 def mean_and_std(images: ImageSet) -> tuple[float, float]:
     """Return mean and standard deviation of all pixels in [-1, 1] units."""
     counts = torch.bincount(images.x.flatten(), minlength=256).double()
@@ -164,7 +177,7 @@ def _files(
     size, cut, resized = config.size, 0, 0
     for path in files:
         pixels = pictures.read(path, config.channels)
-        h, w, c = pixels.shape
+        h, w = pixels.shape[:2]
         side = min(h, w)
         size = size or side
         if config.size is None and side != size:
@@ -173,10 +186,7 @@ def _files(
                 f"{size} x {size} pixels, {path} one of {side} x {side}"
             )
         cut, resized = cut + (h != w), resized + (side != size)
-        if (h, w) != (size, size):
-            fitted = ImageOps.fit(picture(pixels), (size, size), Image.Resampling.LANCZOS)
-            pixels = np.array(fitted).reshape(size, size, c)
-        rows.append(torch.from_numpy(pixels).permute(2, 0, 1))
+        rows.append(torch.from_numpy(fitted(pixels, size, size)).permute(2, 0, 1))
     if cut or resized:
         log.info("%d pictures: %d cut to their centre square, %d resized", len(rows), cut, resized)
     in_colour = sum(len(row) == 3 for row in rows)

@@ -1,7 +1,8 @@
 """A client of a genserve server that asks for much: several requests at a time, none lost, in order.
 
 A seed makes a request's answer the same whenever it is asked, so asking again is always safe: a full queue, a
-server that restarts and a connection that breaks are waited out. Needs requests, which a server does without.
+server that restarts and a connection that breaks are waited out. A server that wants a token gets the one
+in the environment's GENSERVE_TOKEN. Needs requests, which a server does without.
 """
 
 import json
@@ -15,17 +16,19 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)  # between the tries: two minutes in all
+WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)  # between the tries: two minutes in all at least
+SERVER_WAIT_MAX_S = 300.0  # as long as a busy server may ask for between two of them
 CONNECT_S = 10
-ANSWER_S = 620  # a little longer than a server's own deadline, which says more
+ANSWER_S = 140  # a little longer than a server's own deadline, which says more
 
 
 def answers(address: str, requests: Iterable[dict[str, Any]], in_flight: int = 8) -> Iterator[dict[str, Any]]:
     """Yield the JSON answer to each request, in their order.
 
     Requests are taken as there is room: at most `in_flight` are at the server, and as many more wait here or
-    are answered already. The server's own faults are retried, with growing waits. Until it has answered once,
-    a server that cannot be reached is an error at once: the address may be wrong.
+    are answered already. The server's own faults are retried, with growing waits, or after the time that a
+    busy server names. Until it has answered once, a server that cannot be reached is an error at once: the
+    address may be wrong.
 
     Args:
         address: of a model, such as http://127.0.0.1:8080/predictions/diffusion.
@@ -43,6 +46,7 @@ def answers(address: str, requests: Iterable[dict[str, Any]], in_flight: int = 8
 
     def answer(fields: dict[str, Any]) -> dict[str, Any]:
         for wait in (*WAITS_S, None):
+            longer = 0.0
             try:
                 post = sessions.of_this_thread().post
                 reply = post(address, json=fields, timeout=(CONNECT_S, ANSWER_S), allow_redirects=False)
@@ -57,7 +61,8 @@ def answers(address: str, requests: Iterable[dict[str, Any]], in_flight: int = 8
                 reached.set()
                 if wait is None or not worth_a_retry(reply.status_code, reply.content):
                     return checked(reply.status_code, reply.content)
-            if over.wait(wait):
+                longer = retry_after(reply.headers.get("Retry-After", ""))
+            if over.wait(max(wait, longer)):
                 break
         raise ValueError("given up: another request failed")
 
@@ -69,7 +74,10 @@ def answers(address: str, requests: Iterable[dict[str, Any]], in_flight: int = 8
 
 
 class _Sessions:
-    """A session for each thread: one is not made for several. No proxy of the environment comes between."""
+    """A session for each thread: one is not made for several. No proxy of the environment comes between.
+
+    Nor does a password of ~/.netrc, which would come in the token's place.
+    """
 
     def __init__(self, kind: Callable[[], Any]) -> None:
         self._kind, self._local = kind, threading.local()
@@ -80,6 +88,8 @@ class _Sessions:
         if not hasattr(self._local, "session"):
             session = self._local.session = self._kind()
             session.trust_env = False
+            if token := os.environ.get("GENSERVE_TOKEN"):
+                session.headers["Authorization"] = f"Bearer {token}"
             session.verify = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or True
             self._all.append(session)
         return self._local.session
@@ -123,10 +133,15 @@ def mapped(
 def worth_a_retry(status: int, body: bytes) -> bool:
     """Return whether an answer is the fault of a server that may soon be well again.
 
-    A full queue or no worker (503), a worker that died (500), a proxy without a server (502, 504). What the
-    handler itself reports, which has a `field`, would only come again.
+    A full queue or no worker (503), a worker that died (500), a proxy without a server (502, 504) or one that
+    finds this client too fast (429). What the handler itself reports, with a `field`, would only come again.
     """
-    return status >= 500 and "field" not in _object(body)
+    return (status >= 500 or status == 429) and "field" not in _object(body)
+
+
+def retry_after(header: str) -> float:
+    """Return the seconds that a Retry-After header asks for, 0 if there is none or it is a date."""
+    return min(float(header), SERVER_WAIT_MAX_S) if header.isascii() and header.isdigit() else 0.0
 
 
 def checked(status: int, body: bytes) -> dict[str, Any]:

@@ -1,8 +1,12 @@
-"""Keep a training run on disk: a directory held by one program, and checkpoints to resume from."""
+"""Keep a training run on disk: a directory held by one program, and checkpoints to resume from.
+
+A file of the name STOP in the directory asks the program to end at its next checkpoint.
+"""
 
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -16,17 +20,19 @@ from genserve import files
 from genserve.data.pictures import ImageSet
 from genserve.learning.identity import as_stored, changes, described, flat, require_same
 from genserve.places import located
-from genserve.runs.directory import (
-    FORMAT,
+from genserve.runs.directory import FORMAT, read_config, read_metrics
+from genserve.runs.tensors import (
     as_safetensors,
     load_weights,
-    read_config,
-    read_metrics,
     read_state,
     read_weights,
     save_state,
     write_weights,
 )
+
+# What a run and the one whose weights it starts from have in common, if their models have it.
+SAME = ("family", "energy", "shape", "classes", "network", "n_tokens", "net")
+STOP = "stop"  # whoever wrote the file removes it, so that no program overlooks it
 
 
 @contextmanager
@@ -67,9 +73,9 @@ class Checkpoint:
     """The run directory while it grows: configuration, state to resume from, metrics.
 
     Args:
-        config: of the program, with `output`, `name`, `start_from` and `tensorboard`.
+        config: of the program, with `output`, `name` and `tensorboard`; some programs have `start_from`.
         model: the configuration of the network.
-        sets: the training images as "data", and "held_out" if something is measured on others.
+        sets: the training images, or text, as "data", and "held_out" if something is measured on others.
         inputs: digests of other files that the run depends on, by the setting that names their path.
         first: whether this is the rank that writes.
     """
@@ -78,47 +84,53 @@ class Checkpoint:
         self,
         config: Any,
         model: Any,
-        sets: Mapping[str, ImageSet],
+        sets: Mapping[str, ImageSet | str],
         inputs: Mapping[str, str] | None = None,
         *,
         first: bool,
     ) -> None:
         self.directory, self.first = Path(config.output) / config.name, first
         self._settings, self._model = config, model
+        self._start_from: str | None = getattr(config, "start_from", None)
         self._board: Any = None
+        self._total: int | None = None
         parts = {"format": FORMAT, "model": asdict(model), "train": asdict(config)}
-        parts |= {name: described(images) for name, images in sets.items()}
+        parts |= {name: described(data) for name, data in sets.items()}
         self._config: dict[str, Any] = as_stored(parts | {"inputs": dict(inputs or {})})
 
     def resume(
-        self, network: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, total: int
+        self, network: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer | None, total: int
     ) -> dict[str, Any]:
         """Load the last checkpoint into networks and optimiser, or the weights that a new run starts from.
 
         Nothing is written before everything fits together.
 
         Args:
-            network, ema, optimizer: freshly built.
+            network, ema, optimizer: freshly built; None if nothing is learnt by descent.
             total: steps of the whole run.
 
         Returns:
             `step` and whatever was saved besides networks and optimiser; empty for a new run.
 
         Raises:
-            ValueError: the directory holds another run, or weights without a state; start_from is of another
-                model; a file is torn.
+            ValueError: the directory holds another run, or weights without a state, or STOP; start_from is of
+                another model; a file is torn.
             OSError: a file cannot be read or written.
         """
+        if self._stops():
+            raise ValueError(f"{self.directory / STOP} asks this run to stop: remove it to go on")
+        self._total = self._config["steps"] = total
         state = self._last(total)
         path = self.directory / "state.pt"
         if state:
             load_weights(network, state["model"], path)
             load_weights(ema, state["ema"], path)
-            with files.parsing(path, "a checkpoint of this run"):
-                optimizer.load_state_dict(state["optimizer"])
-        elif self._settings.start_from is not None:
-            start = located(self._settings.start_from)
-            require_same("start_from", start, self._model, ("family", "energy", "shape", "classes", "net"))
+            if optimizer is not None:
+                with files.parsing(path, "a checkpoint of this run"):
+                    optimizer.load_state_dict(state["optimizer"])
+        elif self._start_from is not None:
+            start = located(self._start_from)
+            require_same("start_from", start, self._model, SAME)
             weights = read_weights(start / "weights.safetensors")
             for each in (network, ema):
                 load_weights(each, weights, start / "weights.safetensors")
@@ -158,9 +170,9 @@ class Checkpoint:
 
     def _record_start(self, before: Mapping[str, Any]) -> None:
         """Record the digest of the weights to start from; a run that has begun no longer needs them."""
-        if self._settings.start_from is None:
+        if self._start_from is None:
             return
-        weights_file = located(self._settings.start_from) / "weights.safetensors"
+        weights_file = located(self._start_from) / "weights.safetensors"
         if weights_file.exists():
             self._config["inputs"]["start_from"] = files.digest(weights_file)
         elif "start_from" in before.get("inputs", {}):
@@ -207,7 +219,7 @@ class Checkpoint:
         step: int,
         network: nn.Module,
         ema: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | None,
         kept: dict[str, Tensor] | None = None,
         **more: Tensor,
     ) -> None:
@@ -220,6 +232,7 @@ class Checkpoint:
 
         Raises:
             OSError: the disk is full, and so on, with the name of the file.
+            SystemExit: STOP is in the directory, and steps are left.
         """
         if not self.first:
             return
@@ -227,9 +240,14 @@ class Checkpoint:
             "step": step,
             "model": network.state_dict(),
             "ema": ema.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizer": {} if optimizer is None else optimizer.state_dict(),
             "kept": kept,
             **more,
         }
         save_state(self.directory / "state.pt", state)
         write_weights(self.directory / "weights.safetensors", kept or ema.state_dict())
+        if self._stops() and step != self._total:
+            sys.exit(f"{self.directory}: stopped after {step} steps, as {STOP} asks")
+
+    def _stops(self) -> bool:
+        return self.first and (self.directory / STOP).exists()

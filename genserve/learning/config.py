@@ -10,7 +10,7 @@ from genserve.learning.ranks import Ranks
 
 
 def check(config: Any) -> None:
-    """Check the settings that every training program has.
+    """Check the settings that training programs share, as far as this one has them.
 
     Raises:
         ValueError: one is out of its range; the message names it and says what is allowed.
@@ -18,16 +18,16 @@ def check(config: Any) -> None:
     if not config.name.strip():
         raise ValueError("name must not be empty: the run is written to OUTPUT/NAME")
     for name, allowed in (("precision", ("auto", "bf16", "fp32")), ("device", ("auto", "cpu", "cuda"))):
-        if getattr(config, name) not in allowed:
+        if getattr(config, name, "auto") not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(config, name)!r}")
     for name in ("epochs", "batch_size", "lr", "max_batches_per_epoch"):
-        value = getattr(config, name)
+        value = getattr(config, name, None)
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} must be above 0, got {value}")
     for name in ("warmup", "threads", "seed"):
-        if getattr(config, name) < 0:
+        if getattr(config, name, 0) < 0:
             raise ValueError(f"{name} must be at least 0, got {getattr(config, name)}")
-    if not 0 <= config.ema_decay < 1:
+    if not 0 <= getattr(config, "ema_decay", 0) < 1:
         raise ValueError(f"ema_decay must be in [0, 1), got {config.ema_decay}")
 
 

@@ -24,16 +24,21 @@ FREE = {
     "tensorboard",
     "threads",
     "device",
+    "compile",
 }
 NAMES_SHOWN = 20  # of classes, in an error
 
 
-def described(images: ImageSet) -> dict[str, Any]:
-    """Return the entry of a data set in config.json: number, classes, mean and std, and a SHA-256.
+def described(data: ImageSet | str) -> dict[str, Any]:
+    """Return the entry of a data set in config.json.
 
-    The SHA-256 covers shape, pixels and labels as the network sees them: (N, C, H, W) uint8 after cropping
-    and resizing, and (N,) int64. Mean and std are of all pixels in [-1, 1].
+    Of images: number, classes, mean and std of all pixels in [-1, 1], and a SHA-256 that covers shape, pixels
+    and labels as the network sees them: (N, C, H, W) uint8 after cropping and resizing, and (N,) int64. Of a
+    text: the number of its characters, and the SHA-256 of its UTF-8.
     """
+    if isinstance(data, str):
+        return {"characters": len(data), "sha256": hashlib.sha256(data.encode()).hexdigest()}
+    images = data
     mean, std = mean_and_std(images)
     total = hashlib.sha256(str(tuple(images.x.shape)).encode())
     for tensor in (images.x, images.y):
@@ -92,6 +97,11 @@ def _other_data(
     was: Mapping[str, Any], now: Mapping[str, Any], title: str, known: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the differences between two descriptions of data; of classes, only if not known already."""
+    if was.get("characters") != now.get("characters"):
+        number = (f"{each.get('characters', 0)} characters" for each in (was, now))
+        return {title: f"{title} had {next(number)}, have {next(number)}"}
+    if "characters" in now:
+        return {} if was["sha256"] == now["sha256"] else {title: f"{title} have other characters"}
     result = {}
     if was["images"] != now["images"]:
         result[f"{title} images"] = f"{title} had {was['images']} images, have {now['images']}"

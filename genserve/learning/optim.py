@@ -47,6 +47,16 @@ def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
 
 
+def triangular_rate(step: int, total: int, peak: float) -> float:
+    """Return the rate at a step: two straight lines, from a fifth of the peak up to it and down to 7 % of it.
+
+    The peak is at 23 % of all steps.
+
+    Source: Jordan 2024 (arXiv:2404.00498), listing 4.
+    """
+    return peak * float(np.interp(step / total, [0, 0.23, 1], [0.2, 1, 0.07]))
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the rate of all parameters; a group's own `faster`, if it has one, multiplies it."""
     for group in optimizer.param_groups:
@@ -61,6 +71,31 @@ def update_ema(ema: nn.Module, network: nn.Module, decay: float, step: int) -> N
     """
     decay = min(decay, 1 - 1 / (1 + 0.1 * (step + 1)))
     torch._foreach_lerp_(list(ema.parameters()), list(network.parameters()), 1 - decay)
+
+
+LOOKAHEAD = 5  # steps between two meetings of fast and slow weights
+
+
+@torch.no_grad()
+def look_ahead(slow: nn.Module, fast: nn.Module, step: int, total: int) -> None:
+    """Move the slow weights toward the fast ones and set the fast ones back to them, every LOOKAHEAD steps.
+
+    BatchNorm's statistics are averaged like the weights. The slow weights follow at once at the start, and
+    hardly at all at the end.
+
+    Source: Zhang et al. 2019 (arXiv:1907.08610), algorithm 1; the decay is that of Jordan 2024, listing 4.
+
+    Args:
+        step: counted from 1, after its update.
+        total: steps of the whole run.
+    """
+    if step % LOOKAHEAD:
+        return
+    decay = 0.95**LOOKAHEAD * (step / total) ** 3
+    floats = [k for k, value in slow.state_dict().items() if value.is_floating_point()]
+    behind, ahead = slow.state_dict(), fast.state_dict()
+    torch._foreach_lerp_([behind[k] for k in floats], [ahead[k] for k in floats], 1 - decay)
+    torch._foreach_copy_([ahead[k] for k in floats], [behind[k] for k in floats])
 
 
 def precision_of(name: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from genserve import images
 from genserve.data.pictures import ImageSet
-from genserve.drawing.local import draw
+from genserve.drawing.local import draw, draw_once
 from genserve.files import write_json
 from genserve.images import normalise
-from genserve.models.config import ModelConfig
+from genserve.models.config import ModelConfig, OnceConfig
 from genserve.models.contrastive import ChainConfig
 from genserve.sampling.langevin import Energy, mala, slope
 from genserve.sampling.samplers import level, sample
@@ -62,10 +62,31 @@ def sample_grid(network: nn.Module, model: ModelConfig, setting: Setting) -> byt
     Raises:
         ValueError: an image holds NaN or infinity.
     """
-    n_classes = len(model.classes)
-    columns = min(n_classes, 10) or 8
-    y = torch.arange(8 * columns) % columns * (n_classes > 0)
+    y, columns = _grid_classes(len(model.classes))
     pixels = draw(network, model, setting, y, batch_size=len(y)).permute(0, 2, 3, 1).numpy()
+    return _grid(pixels, columns)
+
+
+def one_step_grid(network: nn.Module, model: OnceConfig) -> bytes:
+    """Return a PNG as `sample_grid` does, of a network that draws an image from noise in one evaluation.
+
+    Raises:
+        ValueError: an image holds NaN or infinity.
+    """
+    y, columns = _grid_classes(len(model.classes))
+    y = y.to(next(network.parameters()).device)
+    pixels = draw_once(network, model.z_dim, y, lambda noise: noise, batch_size=len(y))
+    return _grid(pixels.permute(0, 2, 3, 1).numpy(), columns)
+
+
+def _grid_classes(n_classes: int) -> tuple[Tensor, int]:
+    """Return the classes of a grid's images, row by row, and the number of its columns."""
+    columns = min(n_classes, 10) or 8
+    return torch.arange(8 * columns) % columns * (n_classes > 0), columns
+
+
+def _grid(pixels: images.Pixels, columns: int) -> bytes:
+    """Return pictures (B, H, W, C) as a PNG, small ones enlarged."""
     return images.png(images.enlarge(images.grid(pixels, columns), max(1, 64 // pixels.shape[1])))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -48,12 +48,15 @@ class Ranks:
             dist.all_reduce(value)
         return value.item() / self.size
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Return the model with its gradients averaged over the ranks."""
-        if self.size == 1:
-            return model
-        ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
+    def wrap(self, model: nn.Module, compiled: bool = False) -> nn.Module:
+        """Return the model with its gradients averaged over the ranks, and compiled by torch if asked."""
+        mode = None
+        if self.size > 1:
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            model = nn.parallel.DistributedDataParallel(model, device_ids=ids)
+        elif self.device.type == "cuda":
+            mode = "reduce-overhead"  # CUDA graphs: small networks wait for the launches of their kernels
+        return cast(nn.Module, torch.compile(model, dynamic=False, mode=mode)) if compiled else model
 
 
 def join_ranks(device: str) -> Ranks:

@@ -71,6 +71,14 @@ class Recorder:
         """Return whether `record` writes a line of metrics after this step: only then compute slow ones."""
         return (step + 1) % LINE_EVERY == 0 or step + 1 == self._total
 
+    def saves(self, step: int) -> bool:
+        """Return whether `record` writes a checkpoint after this step."""
+        return (step + 1) % self._config.checkpoint_every == 0 or step + 1 == self._total
+
+    def draws(self, step: int) -> bool:
+        """Return whether `record` writes a picture after this step."""
+        return (step + 1) % self._config.sample_every == 0 or step + 1 == self._total
+
     def record(
         self,
         step: int,
@@ -102,9 +110,9 @@ class Recorder:
         elif measured:
             self._checkpoint.record(done, **measured)
         # first the checkpoint: a picture that cannot be drawn must not cost the steps before it
-        if done % config.checkpoint_every == 0 or done == self._total:
+        if self.saves(step):
             self._checkpoint.save(done, self._network, self._ema, self._optimizer, kept, **self._more)
-        if self._first and (done % config.sample_every == 0 or done == self._total):
+        if self._first and self.draws(step):
             write_atomic(self._checkpoint.directory / "samples.png", picture())
 
     def close(self) -> None:

@@ -15,11 +15,10 @@ from genserve.measure import metrics
 from genserve.measure.features import features_of
 from genserve.measure.records import digest
 from genserve.measure.reference import Reference
-from genserve.precision import PRECISIONS
 from genserve.progress import Progress
 from genserve.runs.defaults import spec_of
 from genserve.sampling.defaults import Defaults
-from genserve.sampling.engine import Evaluate
+from genserve.sampling.engine import Call
 from genserve.sampling.settings import Setting
 
 SAMPLERS = {
@@ -88,8 +87,8 @@ class Curve:
         return Reference(self.classifier, self.root, self.device)
 
     @cached_property
-    def network(self) -> Evaluate:
-        return served_model(self.directory, self.device, PRECISIONS[self.precision])[1]
+    def network(self) -> Call:
+        return served_model(self.directory, self.device, self.precision)[1]
 
     def rows(self, path: Path, settings: Iterable[str], progress: Progress) -> dict[str, Row]:
         """Return a row for each setting, from the file or else measured and added to it at once.

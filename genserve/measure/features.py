@@ -8,10 +8,12 @@ from torch import Tensor
 
 from genserve.files import parsing
 from genserve.images import normalise
+from genserve.measure import metrics
 from genserve.measure.metrics import Moments, moments
 from genserve.models.classifier import Classifier
 from genserve.progress import Chunks
-from genserve.runs.directory import classifier_config, load_classifier, read_weights, write_weights
+from genserve.runs.directory import classifier_config, load_classifier
+from genserve.runs.tensors import read_weights, write_weights
 
 STATS_FILE = "train_features_stats.safetensors"
 CHUNK = 500  # images per forward pass
@@ -24,6 +26,15 @@ def features_of(classifier: Classifier, x: Tensor, chunks: Chunks = iter) -> Ten
     starts = chunks(range(0, len(x), CHUNK))
     parts = [classifier.features(normalise(x[k : k + CHUNK].to(device))).cpu() for k in starts]
     return torch.cat(parts)
+
+
+def class_accuracy(classifier: Classifier, features: Tensor, y: Tensor) -> float:
+    """Return the share of features (N, D) in which their classifier sees the classes y, (N,).
+
+    Raises:
+        ValueError: as `metrics.accuracy`.
+    """
+    return metrics.accuracy(classifier.logits(features.to(classifier.read_out.weight.device)).cpu(), y)
 
 
 class Stats(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 from genserve.data.pictures import DataConfig, ImageSet, load_images
 from genserve.files import parsing
 from genserve.measure import metrics
-from genserve.measure.features import features_of, read_stats
+from genserve.measure.features import class_accuracy, features_of, read_stats
 from genserve.measure.metrics import Moments
 from genserve.models.classifier import ClassifierConfig
 from genserve.places import located, places
@@ -174,17 +174,24 @@ class Judge:
             raise ValueError(f"judge: {directory} is a classifier that may have chosen; give a judge-*")
         if model.shape != shape:
             raise ValueError(f"judge: {directory} knows images {model.shape}, not {shape}")
-        features = partial(features_of, load_classifier(directory).to(device))
+        self.classifier = load_classifier(directory).to(device)
         self.stats = read_stats(directory)
-        self.space = Space(features, None, self.stats.train, progress)
+        self.space = Space(partial(features_of, self.classifier), None, self.stats.train, progress)
 
     def floor(self) -> dict[str, float]:
         """Return the distance of all held-out images, from their moments."""
         return {"judge_frechet_distance": metrics.frechet_between(self.stats.test, self.stats.train)}
 
-    def measure(self, x: Tensor) -> dict[str, float]:
-        """Return the Frechet distance of images x (N, C, H, W) uint8 to the training images."""
-        return {f"judge_{key}": value for key, value in self.space.measure(self.space.features(x)).items()}
+    def measure(self, x: Tensor, y: Tensor | None = None) -> dict[str, float]:
+        """Return the Frechet distance of images x (N, C, H, W) uint8 to the training images.
+
+        With their classes y, (N,), also return the share of the images that show their class to the judge.
+        """
+        features = self.space.features(x)
+        row = self.space.measure(features)
+        if y is not None:
+            row["class"] = class_accuracy(self.classifier, features, y)
+        return {f"judge_{key}": value for key, value in row.items()}
 
 
 class Reference:
@@ -244,9 +251,8 @@ class Reference:
             distance, _ = self.nearest(x[:COPIES])
             row["copy_distance"] = distance.mean().item()
         if y is not None:
-            logits = self.classifier.logits(features.to(self.classifier.read_out.weight.device)).cpu()
-            row["class_1000"] = metrics.accuracy(logits[:1000], y[:1000])
-            row["class"] = metrics.accuracy(logits, y)
+            row["class_1000"] = class_accuracy(self.classifier, features[:1000], y[:1000])
+            row["class"] = class_accuracy(self.classifier, features, y)
         return row
 
     def floor(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,14 +15,19 @@ import torch
 from torch import Tensor
 
 from genserve import image_files as pictures
+from genserve.backends import TORCHSCRIPT
 from genserve.data.listing import listed
 from genserve.drawing.client import answers
-from genserve.drawing.local import draw, fair_classes, served_model
+from genserve.drawing.local import draw, draw_once, fair_classes, served_model
+from genserve.families import FAMILIES
 from genserve.labels import NO_CLASS
+from genserve.models.config import OnceConfig
 from genserve.progress import Progress
-from genserve.runs.contract import Spec, spec_in
+from genserve.runs.contract import Spec
 from genserve.runs.defaults import spec_of
+from genserve.runs.directory import config_of, load_model, model_config
 from genserve.sampling.defaults import Defaults, fields_of
+from genserve.sampling.latent import CHANGES, change_in
 from genserve.sampling.settings import Setting
 
 log = logging.getLogger(__name__)
@@ -124,23 +130,49 @@ def _array(path: Path) -> np.ndarray[Any, Any]:
 # ---- a run -------------------------------------------------------------------------------------------------
 
 
+def drawn_by(directory: Path) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+    """Return shape (C, H, W) and classes, () for none, of the images that a run draws.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as `model_config`.
+    """
+    config = config_of(directory)
+    model = config if isinstance(config, OnceConfig) else model_config(directory)
+    return model.shape, model.classes
+
+
 def drawn(
-    directory: Path, plan: Plan, device: torch.device, dtype: torch.dtype, batch_size: int, progress: Progress
+    directory: Path,
+    plan: Plan,
+    device: torch.device,
+    precision: str,
+    batch_size: int,
+    progress: Progress,
+    backend: str = TORCHSCRIPT,
 ) -> Iterator[Images]:
     """Yield the images that a run draws, setting by setting, seed by seed.
 
     Args:
-        dtype: of the network.
+        precision, backend: of the network, as `served_model`.
         batch_size: images that are drawn together.
 
     Raises:
-        FileNotFoundError, ValueError: as `served_model`, or a text is not a setting of this model.
+        FileNotFoundError, ModuleNotFoundError, ValueError: as `served_model`, or a text is not a setting of
+            this model; or a model that draws in one evaluation is asked for no class, in another precision
+            than fp32 or on another backend than TorchScript.
     """
+    config = config_of(directory)
+    if isinstance(config, OnceConfig):
+        if (precision, backend) != ("fp32", TORCHSCRIPT):
+            wrong = f"precision must be fp32 and backend {TORCHSCRIPT}"
+            raise ValueError(f"{wrong}: {directory} draws in one evaluation, in that alone")
+        yield from _drawn_once(directory, config, plan, device, batch_size, progress)
+        return
     spec = spec_of(directory)
     texts = plan.settings or (Setting.of(spec.defaults).text(spec.defaults),)
     # parse all before the first one is drawn, which takes minutes
     settings = [Setting.parse(text, spec.defaults) for text in texts]
-    _, drawer = served_model(directory, device, dtype)
+    _, drawer = served_model(directory, device, precision, backend)
     classes = plan.classes(spec.classes)
     y = torch.full((plan.n,), spec.no_class) if classes is None else classes
     y = y.to(device)
@@ -149,6 +181,33 @@ def drawn(
             clock = time.perf_counter()
             x = draw(drawer, spec, setting, y, seed, batch_size, progress(text))
             yield Images(text, x, classes, {"seed": seed, "nfe": setting.nfe} | _speed(plan.n, clock))
+
+
+def _drawn_once(
+    directory: Path,
+    config: OnceConfig,
+    plan: Plan,
+    device: torch.device,
+    batch_size: int,
+    progress: Progress,
+) -> Iterator[Images]:
+    """Yield what `drawn` does, of a model that draws in one evaluation."""
+    classes = plan.classes(config.classes)
+    if classes is None and config.classes:
+        raise ValueError(f"unconditional: {directory} draws only with a class")
+    name = FAMILIES[config.family].once
+    change = CHANGES[name]
+    texts = plan.settings or (f"{name}={change.none:g}",)
+    values = {text: change_in(text, name) for text in texts}
+    model = load_model(directory).to(device)
+    y = (torch.zeros(plan.n, dtype=torch.long) if classes is None else classes).to(device)
+    for text, value in values.items():
+        for seed in plan.seeds:
+            clock = time.perf_counter()
+            x = draw_once(
+                model, config.z_dim, y, partial(change, number=value), seed, batch_size, progress(text)
+            )
+            yield Images(text, x, classes, {"seed": seed, "nfe": 1} | _speed(plan.n, clock))
 
 
 def _speed(n: int, start: float) -> dict[str, float]:
@@ -167,7 +226,7 @@ def described(address: str) -> Spec:
     (description,) = answers(address, [{"task": "describe"}])
     known = {field.name for field in fields(Spec)}
     try:
-        return spec_in({key: value for key, value in description.items() if key in known})
+        return Spec.of({key: value for key, value in description.items() if key in known})
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"{address} does not describe a model of genserve ({error})") from error
 

@@ -39,11 +39,11 @@ class Pooled(nn.Sequential):
     Source: Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv:2404.00498), section 3.
     """
 
-    def __init__(self, c_in: int, c_out: int) -> None:
+    def __init__(self, c_in: int, c_out: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
         convs = [nn.Conv2d(c, c_out, 3, padding=1, bias=False) for c in (c_in, c_out)]
         for conv in convs:
             nn.init.dirac_(conv.weight.data[: conv.in_channels])
-        norms = [nn.BatchNorm2d(c_out) for _ in convs]
+        norms = [norm(c_out) for _ in convs]
         super().__init__(convs[0], nn.MaxPool2d(2), norms[0], nn.SiLU(), convs[1], norms[1], nn.SiLU())
 
 
@@ -51,20 +51,26 @@ class Whitening(nn.Conv2d):
     """Rotate and scale patches of 2 x 2 pixels, so that their values are uncorrelated and of variance 1.
 
     The second half of the channels is the negative of the first. `learn` sets the weights, once; they are not
-    trained.
+    trained. A bias, if there is one, is.
 
     Source: Jordan 2024, section 3.1; Page 2019, "How to train your ResNet".
     """
 
-    def __init__(self, c_image: int) -> None:
-        super().__init__(c_image, 2 * 4 * c_image, 2, bias=False)
-        self.requires_grad_(False)
+    def __init__(self, c_image: int, bias: bool = False) -> None:
+        super().__init__(c_image, 2 * 4 * c_image, 2, bias=bias)
+        self.weight.requires_grad_(False)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
-    def learn(self, x: Tensor) -> None:
-        """Set the weights from the patches of images x (N, C, H, W) in [-1, 1]."""
+    def learn(self, x: Tensor, eps: float = 5e-4) -> None:
+        """Set the weights from the patches of images x (N, C, H, W) in [-1, 1].
+
+        Args:
+            eps: added to every variance, so that directions in which patches hardly differ stay faint.
+        """
         patches = F.unfold(x, 2).transpose(1, 2).flatten(0, 1).double()
         variance, axes = torch.linalg.eigh(patches.T.cov())
-        filters = (axes / (variance + 5e-4).sqrt()).T.reshape(-1, *self.weight.shape[1:])
+        filters = (axes / (variance + eps).sqrt()).T.reshape(-1, *self.weight.shape[1:])
         self.weight.copy_(torch.cat([filters, -filters]))
 
 
@@ -142,11 +148,13 @@ def residual_body(c: int, channels: Sequence[int], norm: Callable[[int], nn.Modu
     return nn.Sequential(*layers, norm(c), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def pooled_body(c: int, channels: Sequence[int]) -> nn.Sequential:
+def pooled_body(
+    c: int, channels: Sequence[int], norm: Callable[[int], nn.Module] = nn.BatchNorm2d, bias: bool = False
+) -> nn.Sequential:
     """Return a whitening stem and one pooled block per level; they end in the maximum over positions."""
-    stem = Whitening(c)
+    stem = Whitening(c, bias)
     widths = [stem.out_channels, *channels]
-    blocks = [Pooled(*pair) for pair in itertools.pairwise(widths)]
+    blocks = [Pooled(*pair, norm) for pair in itertools.pairwise(widths)]
     return nn.Sequential(stem, nn.SiLU(), *blocks, nn.AdaptiveMaxPool2d(1), nn.Flatten())
 
 

@@ -1,5 +1,6 @@
 """The configuration from which the network of a generator is built again."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,3 +46,25 @@ class ModelConfig:
         """Return the denoiser or the energy, freshly initialised; raises as `network`."""
         network: nn.Module = load(self.network.build)(self)
         return network
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnceConfig(ABC):
+    """The configuration of a model that draws an image from noise in one evaluation; `model` in config.json.
+
+    Its network takes noise (B, z_dim) and classes (B,), 0 for a model without, and returns x (B, C, H, W).
+    """
+
+    family: str
+    shape: tuple[int, int, int]  # (C, H, W)
+    classes: tuple[str, ...]  # () for none
+    net: dict[str, Any]  # the arguments of the network, z_dim among them
+
+    @property
+    def z_dim(self) -> int:
+        """The number of dimensions of the noise."""
+        return int(self.net["z_dim"])
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Return the network, freshly initialised."""

@@ -36,12 +36,16 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
         """Return E[x_0 | x] (B, C, H, W) for x (B, C, H, W), sigma (B,) above 0, y (B,) int64."""
+        scaled, known, c_out = self.preconditioned(x, sigma)
+        x_0: Tensor = known + c_out * self.net(scaled, sigma.log() / 4, y).to(x.dtype)
+        return x_0
+
+    def preconditioned(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return c_in (x - mean), mean + c_skip (x - mean), and c_out: all but F."""
         s = sigma.view(-1, 1, 1, 1)
         total = (s**2 + self.std**2).sqrt()
         centred = x - self.mean
-        out = self.net(centred / total, sigma.log() / 4, y).to(x.dtype)
-        x_0: Tensor = self.mean + (self.std / total) ** 2 * centred + (s * self.std / total) * out
-        return x_0
+        return centred / total, self.mean + (self.std / total) ** 2 * centred, s * self.std / total
 
 
 def denoiser_of(config: ModelConfig) -> Denoiser:

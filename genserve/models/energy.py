@@ -30,8 +30,11 @@ class ResidualEnergy(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
         """Return E (B,) for x (B, C, H, W), sigma (B,) above 0, y (B,) int64; always summed in x's dtype."""
-        r = (x - self.residual(x, sigma, y)) / sigma.view(-1, 1, 1, 1)
-        e: Tensor = r.square().flatten(1).sum(1) / 2
+        return self.of_residual(x - self.residual(x, sigma, y), sigma)
+
+    def of_residual(self, r: Tensor, sigma: Tensor) -> Tensor:
+        """Return |r|**2 / (2 sigma**2), (B,), of what R leaves of x, (B, C, H, W)."""
+        e: Tensor = (r / sigma.view(-1, 1, 1, 1)).square().flatten(1).sum(1) / 2
         return e
 
 

@@ -55,10 +55,13 @@ class Fourier(nn.Module):
         super().__init__()
         self.n_frequencies = dim // 2
 
+    def frequencies(self, device: torch.device) -> Tensor:
+        """Return the frequencies, (dim / 2,)."""
+        return torch.logspace(-1, 1.5, self.n_frequencies, device=device)
+
     def forward(self, c_noise: Tensor) -> Tensor:
         # always float32, whatever the network's own precision: a phase of 30 in bf16 is wrong by 0.06
-        frequencies = torch.logspace(-1, 1.5, self.n_frequencies, device=c_noise.device)
-        phase = c_noise.float().unsqueeze(1) * frequencies
+        phase = c_noise.float().unsqueeze(1) * self.frequencies(c_noise.device)
         return torch.cat([phase.cos(), phase.sin()], dim=1)
 
 

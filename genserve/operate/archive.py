@@ -1,45 +1,65 @@
 """Pack trained runs into TorchServe archives: the network as TorchScript, its contract, our code.
 
     genserve archive                                      diffusion, consistency and energy
+    genserve archive text words                           these of the shipped runs
+    genserve archive --all                                every shipped run that can be served
     genserve archive --run runs/mine --name mine          one of your own
-    genserve archive --version 2.0                        to roll a new version beside the old one
+    genserve archive text --version 2.0                   to roll over the old one, whose archive stays
     genserve archive --mode batched                       for several workers, which the host scales
 
-The same input gives the same bytes; an archive that is up to date is left alone.
+The same input gives the same bytes; an archive that is up to date is left alone. It is NAME.mar, or
+NAME-VERSION.mar where NAME.mar is another version.
 """
 
-import ast
 import hashlib
-import io
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import zipfile
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
+from genserve.backends import AUTO, BACKENDS, INT8, SERVED_IN, TORCHSCRIPT
 from genserve.families import FAMILIES, SERVED
+from genserve.operate.building.backends import COMPILER, evaluated
+from genserve.operate.building.packing import imported, pack, reproducible
 from genserve.operate.environment import interpreter, versions
+from genserve.operate.store import MANIFEST, TORN
 from genserve.places import PACKAGES, PROJECT, kept, located
 
-# the name in the URL, and the run behind it; other runs in weights/ are built by --run
+# the name in the URL, and the run behind it
 SHIPPED = {
     "diffusion": "weights/diffusion-mnist",
     "consistency": "weights/consistency-mnist",
     "energy": "weights/energy-mnist",
+    "energy-pcd": "weights/energy-mnist-pcd",
+    "cifar10": "weights/diffusion-cifar10",
+    "energy-cifar10": "weights/energy-cifar10",
+    "gan": "weights/gan-mnist",
+    "vae": "weights/vae-mnist",
+    "classifier": "weights/labels-cifar10",
+    "text": "weights/text-austen",
+    "ngram": "weights/ngram-austen",
+    "classifier-mnist": "weights/labels-mnist",
+    "words": "weights/words-english",
+    "words-open": "weights/words-open",
 }
+# Each archive is a worker: a second of two cores at the start, and 0.35 to 0.55 GB of memory.
+USUAL = ("diffusion", "consistency", "energy")
 MODES = ("continuous", "batched")  # handlers/MODE.yaml says what each is
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # what the archiver and a URL take
-EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def command_line(argv: list[str]) -> Namespace:
     """Return what the flags ask for."""
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, help="run directory (default: those that are served)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(SHIPPED)} (default: {', '.join(USUAL)})"
+    )
+    parser.add_argument("--all", action="store_true", help="every shipped run that can be served")
+    parser.add_argument("--run", type=Path, help="run directory, instead of a shipped run")
     parser.add_argument("--name", help="model name in the URL (default: the run's folder)")
     parser.add_argument("--version", default="1.0", help="model version (default: 1.0)")
     parser.add_argument(
@@ -50,10 +70,18 @@ def command_line(argv: list[str]) -> Namespace:
         "batched: ordinary dynamic batching, any number of workers",
     )
     parser.add_argument(
-        "--precision",
-        choices=["auto", "fp32", "bf16"],
+        "--backend",
+        choices=(AUTO, *BACKENDS),
         default="auto",
-        help="of the network while it is served (default: bf16 where the machine has it in hardware)",
+        help="what evaluates the network on a CPU; openvino, faster, is for diffusion and energies "
+        "(default: openvino for these, where it is installed)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=SERVED_IN,
+        default="auto",
+        help="of the network while it is served (default: bf16 where the machine has it in hardware); "
+        "int8 is for diffusion on openvino: its wide convolutions, the rest as by default",
     )
     parser.add_argument(
         "--model-store",
@@ -62,7 +90,17 @@ def command_line(argv: list[str]) -> Namespace:
         default=kept("model_store"),
         help="folder of archives (default: model_store); --output is an older name of the flag",
     )
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    for name in options.names:
+        if name not in SHIPPED:
+            parser.error(f"there is no shipped run {name!r} (allowed: {', '.join(SHIPPED)})")
+    if bool(options.names) + options.all + bool(options.run) > 1:
+        parser.error("names, --all and --run: one of them at a time")
+    if options.name and not options.run:
+        parser.error("--name is of one --run")
+    if options.precision == INT8 and options.backend == TORCHSCRIPT:
+        parser.error("--precision int8 is of --backend openvino")
+    return options
 
 
 def run(argv: list[str]) -> None:
@@ -75,9 +113,12 @@ def run(argv: list[str]) -> None:
 
 
 def main(options: Namespace) -> None:
-    """Build one archive, or all that are served."""
+    """Build the archives that the options name."""
     python = interpreter()
-    runs = {name: PROJECT / path for name, path in SHIPPED.items()}
+    # a wheel has not all of them
+    present = [name for name, run in SHIPPED.items() if (PROJECT / run).is_dir()]
+    names = present if options.all else options.names or USUAL
+    runs = {name: PROJECT / SHIPPED[name] for name in names}
     if options.run:
         directory = located(options.run)
         runs = {options.name or directory.resolve().name: directory}
@@ -86,8 +127,8 @@ def main(options: Namespace) -> None:
         build(name, directory, options, python)
 
 
-def handler_of(directory: Path) -> Path:
-    """Return the handler file of a run's family.
+def family_of(directory: Path) -> str:
+    """Return the family of a run.
 
     Raises:
         SystemExit: the directory is no run, or of a family without a handler.
@@ -101,29 +142,40 @@ def handler_of(directory: Path) -> Path:
         sys.exit(f"{directory} is no run that can be served: its config.json names no family")
     if family not in SERVED:
         sys.exit(f"{directory} is of the family {family}; there are handlers for {', '.join(SERVED)}")
-    return PROJECT / FAMILIES[family].handler[0]
+    return str(family)
 
 
 def build(name: str, directory: Path, options: Namespace, python: Path) -> None:
-    """Write NAME.mar, unless the existing one was made from the same input."""
+    """Write an archive into the store, unless the existing one was made from the same input."""
     for flag, value in (("--name", name), ("--version", options.version)):  # the version labels the metrics
         if not re.fullmatch(NAME, value):
             sys.exit(f"{flag} must be letters, digits, '.', '_' or '-', got {value!r}")
-    handler = handler_of(directory)
+    family = family_of(directory)
+    handler = PROJECT / FAMILIES[family].handler[0]
+    by = evaluated(directory, family, options.backend, options.precision, python)
     settings = PROJECT / "handlers" / f"{options.mode}.yaml"
     package = imported(handler)
-    parts = ("config.json", "weights.safetensors", "serving.json", "energies.json")
+    compiler = imported(PACKAGES / f"{COMPILER.replace('.', '/')}.py") if by.made_by else []
+    parts = (
+        "config.json",
+        "weights.safetensors",
+        "serving.json",
+        "energies.json",
+        "words.txt",
+        "tokens.json",
+    )
     weights = [directory / n for n in parts if (directory / n).exists()]
-    inputs = [*package, handler, settings, *weights, Path(__file__)]
-    words = [name, options.version, options.precision, *versions(python, "torch", "torch-model-archiver")]
+    inputs = [*package, *compiler, handler, settings, *weights, Path(__file__)]
+    words = [name, options.version, by.backend, by.precision, *by.made_by]
+    words += versions(python, "torch", "torch-model-archiver")
     words += [hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs]
     key = hashlib.sha256("\0".join(words).encode()).hexdigest()
-    target = options.model_store / f"{name}.mar"
+    target = place(options.model_store, name, options.version)
     if made_from(target) == key.encode():
         print(f"{target.name}: up to date")
         return
     with tempfile.TemporaryDirectory() as scratch:
-        archive = pack(name, directory, options, python, package, handler, settings, Path(scratch))
+        archive = pack(name, directory, options.version, by, python, (handler, settings), Path(scratch))
         data = reproducible(archive, key)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -133,83 +185,23 @@ def build(name: str, directory: Path, options: Namespace, python: Path) -> None:
         sys.exit(f"{target}: {error.strerror}")
     finally:
         partial.unlink(missing_ok=True)
-    print(f"{target.name}: {len(data) / 1e6:.1f} MB from {os.path.relpath(directory)}, {options.mode}")
+    made = f"{len(data) / 1e6:.1f} MB from {os.path.relpath(directory)}"
+    print(f"{target.name}: {made}, {options.mode}, {by.backend}")
 
 
-def pack(
-    name: str,
-    directory: Path,
-    options: Namespace,
-    python: Path,
-    package: list[Path],
-    handler: Path,
-    settings: Path,
-    scratch: Path,
-) -> Path:
-    """Export the run and let the archiver pack it with the code; return the archive, in scratch."""
-    for source in package:
-        copy = scratch / "extra" / source.relative_to(PACKAGES)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(source.read_bytes())
-    # A fresh interpreter with a fixed hash seed: both show in the names and the order TorchScript writes.
-    export = [python, "-m", "genserve.runs.export", directory.resolve(), scratch / "model"]
-    call(export, scratch, PYTHONHASHSEED="0", PYTHONPATH=str(PACKAGES))
-    (scratch / "model" / "model.json").rename(scratch / "extra" / "model.json")
-    text = settings.read_text().replace("precision: auto", f"precision: {options.precision}")
-    (scratch / "model-config.yaml").write_text(text)
-    call(
-        [
-            python, "-m", "model_archiver.model_packaging", "--model-name", name,
-            "--version", options.version,
-            "--serialized-file", scratch / "model" / "model.pt", "--handler", handler,
-            "--config-file", scratch / "model-config.yaml",
-            "--extra-files", scratch / "extra", "--export-path", scratch,
-        ],
-        scratch,
-    )  # fmt: skip
-    return scratch / f"{name}.mar"
+def place(store: Path, name: str, version: str) -> Path:
+    """Return the file of an archive: NAME.mar, or NAME-VERSION.mar if that is another version's."""
+    usual, own = store / f"{name}.mar", store / f"{name}-{version}.mar"
+    return own if own.exists() or version_in(usual) not in ("", version) else usual
 
 
-def imported(handler: Path) -> list[Path]:
-    """Return the modules of genserve that a handler imports, directly or not: what its archive carries."""
-    modules: set[Path] = set()
-    new = [handler]
-    while new:
-        for name in _names(new.pop()):
-            path = PACKAGES / name.replace(".", "/")
-            packages = [parent / "__init__.py" for parent in path.parents if PACKAGES in parent.parents]
-            for file in (*packages, path / "__init__.py", path.with_suffix(".py")):
-                if file.exists() and file not in modules:
-                    modules.add(file)
-                    new.append(file)
-    return sorted(modules)
-
-
-def _names(source: Path) -> list[str]:
-    """Return the dotted names of genserve that a file imports; of modules, and of what is in them."""
-    names = []
-    for node in ast.walk(ast.parse(source.read_text())):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.split(".")[0] == "genserve"]
-
-
-def reproducible(archive: Path, key: str) -> bytes:
-    """Return the archive with sorted entries and no times; its comment says what it was made from."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(buffer, "w") as target:
-        for name in sorted(n for n in source.namelist() if not n.endswith("/")):
-            data = source.read(name)
-            if name == "MAR-INF/MANIFEST.json":
-                manifest = {k: v for k, v in json.loads(data).items() if k != "createdOn"}
-                data = json.dumps(manifest, indent=2).encode()
-            info = zipfile.ZipInfo(name, EPOCH)
-            info.external_attr = 0o644 << 16
-            target.writestr(info, data, zipfile.ZIP_STORED if name.endswith(".pt") else zipfile.ZIP_DEFLATED)
-        target.comment = key.encode()
-    return buffer.getvalue()
+def version_in(archive: Path) -> str:
+    """Return the version that an archive says it has, "" if there is none or it cannot be read."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return str(json.loads(opened.read(MANIFEST))["model"]["modelVersion"])
+    except (*TORN, OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def made_from(archive: Path) -> bytes:
@@ -219,19 +211,3 @@ def made_from(archive: Path) -> bytes:
             return opened.comment
     except (OSError, zipfile.BadZipFile):
         return b""
-
-
-def call(command: list[object], temporary: Path, **environment: str) -> None:
-    """Run a command; the archiver deletes files named like its model in the temporary folder.
-
-    Raises:
-        SystemExit: it failed; the message ends with the last line of its output.
-    """
-    done = subprocess.run(
-        [str(word) for word in command],
-        env=os.environ | {"TMPDIR": str(temporary)} | environment,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        output = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
-        sys.exit(f"{' '.join(str(word) for word in command)} failed: {output[-1]}")

@@ -11,10 +11,13 @@ from pathlib import Path
 
 from genserve.places import IN_CHECKOUT, PROJECT
 
+EXTRAS = {"openvino": "openvino", "nncf": "int8"}  # of genserve, that bring a package which not all need
 JAVA_MIN = 11  # that TorchServe's front end runs on
 # how messages call our own programs
-SERVE, ARCHIVE = (
-    ("./scripts/serve", "./scripts/build_archives") if IN_CHECKOUT else ("genserve serve", "genserve archive")
+SERVE, ARCHIVE, GATEWAY = (
+    ("./scripts/serve", "./scripts/build_archives", "./scripts/gateway")
+    if IN_CHECKOUT
+    else ("genserve serve", "genserve archive", "genserve gateway")
 )
 
 
@@ -54,9 +57,18 @@ def versions(python: Path, *packages: str) -> list[str]:
         [str(python), "-c", program, *packages], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        remedy = "run ./scripts/install" if IN_CHECKOUT else "pip install 'genserve[serve]'"
+        extra = next((EXTRAS[name] for name in packages if name in EXTRAS), "serve")
+        install = "./scripts/install --dev" if extra == "int8" else "./scripts/install"
+        remedy = f"run {install}" if IN_CHECKOUT else f"pip install 'genserve[{extra}]'"
         sys.exit(f"{' or '.join(packages)} is not installed for {python}: {remedy}")
     return done.stdout.split()
+
+
+def has(python: Path, package: str) -> bool:
+    """Return whether a package is installed in the environment of a Python."""
+    program = "import sys; from importlib.metadata import version; version(sys.argv[1])"
+    done = subprocess.run([str(python), "-c", program, package], capture_output=True, check=False)
+    return not done.returncode
 
 
 def java_home(python: Path) -> str:

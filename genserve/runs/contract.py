@@ -1,19 +1,24 @@
 """model.json: what a server must know of a model."""
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import genserve
-from genserve.families import FAMILIES, SERVED, Family
+from genserve.families import FAMILIES, SERVED, Family, load
 from genserve.files import parsing, read_json
 from genserve.sampling.defaults import Defaults
+from genserve.sampling.samplers import Query
 from genserve.sampling.schedules import SCHEDULES, Tuned
 from genserve.sampling.solvers import SAMPLERS, SOLVERS, TAKE_ETA, WALKS
 
 FORMAT = 1  # of model.json
+Device = torch.device  # contracts have a field torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +45,52 @@ class Walk:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec:
-    """model.json: what a server must know of a model, and all that it may know.
+class Contract(ABC):
+    """model.json: what a server must know of a model, and all that it may know; a class for each family."""
+
+    format: int = FORMAT
+    name: str
+    family: str
+    torch: str = ""  # the version that wrote model.pt
+    genserve: str = genserve.__version__
+    weights: str = ""  # digest of weights.safetensors, which tells two models of one name apart
+    quality: dict[str, Any] = field(default_factory=dict)  # as measured on what was not trained on
+
+    def __post_init__(self) -> None:
+        if self.family not in SERVED:
+            raise ValueError(f"model.json: family must be one of {', '.join(SERVED)}, got {self.family!r}")
+
+    @property
+    def kind(self) -> Family:
+        """The row of its family."""
+        return FAMILIES[self.family]
+
+    @abstractmethod
+    def examples(self, n: int, device: Device) -> list[Any]:
+        """Return a query of each kind, n items each; the first is of the kind that there is most of."""
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> "Contract":
+        """Return the contract in a JSON object.
+
+        Raises:
+            ValueError, TypeError, LookupError, AttributeError: it is not a contract.
+        """
+        return cls(**{name: as_tuple(part) for name, part in value.items()})
+
+    def described(self) -> dict[str, Any]:
+        """Return what a client is told of the model."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(Contract):
+    """The contract of a model that draws pictures along noise levels.
 
     `sampler`, `eta`, `schedule`, `steps` and `guidance` are the defaults of a request; for a number of steps
     that is in `tuned`, the tuned sampler, eta and levels come first.
     """
 
-    format: int = FORMAT
-    name: str
-    family: str
     shape: tuple[int, int, int]  # (C, H, W)
     classes: tuple[str, ...]  # () for none
     sigma_min: float
@@ -61,14 +102,9 @@ class Spec:
     guidance: float = 1.0
     tuned: tuple[Tuned, ...] = ()  # what the schedule `tuned` stands for
     walk: Walk | None = None  # of an energy
-    torch: str = ""  # the version that wrote model.pt
-    genserve: str = genserve.__version__
-    weights: str = ""  # digest of weights.safetensors, which tells two models of one name apart
-    quality: dict[str, Any] = field(default_factory=dict)  # as measured by scripts/evaluate.py
 
     def __post_init__(self) -> None:
-        if self.family not in SERVED:
-            raise ValueError(f"model.json: family must be one of {', '.join(SERVED)}, got {self.family!r}")
+        super().__post_init__()
         samplers = tuple(SOLVERS) if self.kind.slopes else SAMPLERS
         for name, value, allowed in (
             ("sampler", self.sampler, samplers),
@@ -88,10 +124,23 @@ class Spec:
         """The y that means "no class"."""
         return len(self.classes)
 
-    @property
-    def kind(self) -> Family:
-        """The row of its family."""
-        return FAMILIES[self.family]
+    def examples(self, n: int, device: Device) -> list[Any]:
+        x, one = torch.zeros(n, *self.shape, device=device), torch.ones(n, device=device)
+        return [Query(x, one, torch.zeros(n, dtype=torch.long, device=device))]
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> "Spec":
+        walk = value.get("walk")
+        walk = Walk(**walk | {"energies": tuple(walk["energies"])}) if walk else None
+        parts = {"shape": tuple(value["shape"]), "classes": tuple(value["classes"]), "walk": walk}
+        return cls(**dict(value) | parts | {"tuned": tuned_in(value)})
+
+    def described(self) -> dict[str, Any]:
+        description = super().described()
+        if self.walk:  # quartiles are enough to look at
+            energies = self.walk.energies
+            description["walk"]["energies"] = energies[:: max(1, len(energies) // 4)]
+        return description
 
     @property
     def defaults(self) -> Defaults:
@@ -116,8 +165,8 @@ class Spec:
         )
 
 
-def read_spec(path: Path) -> Spec:
-    """Return model.json.
+def read_spec(path: Path) -> Contract:
+    """Return model.json, as the class of its family.
 
     Raises:
         FileNotFoundError: there is none.
@@ -136,16 +185,21 @@ def read_spec(path: Path) -> Spec:
         return spec_in(value)
 
 
-def spec_in(value: Mapping[str, Any]) -> Spec:
+def spec_in(value: Mapping[str, Any]) -> Contract:
     """Return the contract in a JSON object.
 
     Raises:
         ValueError, TypeError, LookupError, AttributeError: it is not a contract.
     """
-    walk = value.get("walk")
-    walk = Walk(**walk | {"energies": tuple(walk["energies"])}) if walk else None
-    parts: dict[str, Any] = {"shape": tuple(value["shape"]), "classes": tuple(value["classes"]), "walk": walk}
-    return Spec(**dict(value) | parts | {"tuned": tuned_in(value)})
+    if value["family"] not in SERVED:
+        raise ValueError(f"family must be one of {', '.join(SERVED)}, got {value['family']!r}")
+    contract: Contract = load(FAMILIES[value["family"]].contract).of(value)
+    return contract
+
+
+def as_tuple(value: Any) -> Any:
+    """Return a list of JSON, and those in it, as tuples; anything else as it is."""
+    return tuple(map(as_tuple, value)) if isinstance(value, list) else value
 
 
 def tuned_in(value: Mapping[str, Any]) -> tuple[Tuned, ...]:

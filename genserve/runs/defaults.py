@@ -6,13 +6,77 @@ from typing import Any
 
 import torch
 
+from genserve.families import FAMILIES, load
 from genserve.files import digest, parsing, read_json
-from genserve.runs.contract import Spec, Walk, tuned_in
-from genserve.runs.directory import model_config, trained_with
+from genserve.language.tokens import read_tokens
+from genserve.runs.contract import Contract, Spec, Walk, as_tuple, tuned_in
+from genserve.runs.directory import config_of, model_config, read_words, trained_with
 
 # the keys of serving.json, and of its `walk`
 SERVING = {"sampler", "eta", "schedule", "steps", "guidance", "tuned", "walk", "quality"}
 WALK = {field.name for field in fields(Walk)} - {"plain", "read_sigma", "energies"}
+
+
+def contract_of(directory: Path) -> Contract:
+    """Return the contract of a run, whatever its family.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as `config_of`; or the run is of a family that is not served,
+            or its serving.json holds what this version does not read.
+    """
+    name = config_of(directory).family
+    family = FAMILIES[name]
+    if not family.request:
+        raise ValueError(f"{directory} holds a model of family {name!r}, which is not served")
+    contract: Contract = load(family.served)(directory)
+    return contract
+
+
+def words_contract_of(directory: Path) -> Contract:
+    """Return the contract of vectors of words; raises as `contract_of` and `read_words`."""
+    return plain_contract_of(directory, words=read_words(directory))
+
+
+def text_contract_of(directory: Path) -> Contract:
+    """Return the contract of a language model; raises as `contract_of` and `read_tokens`."""
+    tokens = read_tokens(directory)
+    network: Any = config_of(directory).build()
+    start = network.start(1)
+    state = {"state": tuple(start.shape[1:]), "orders": getattr(network, "order", 0)}
+    if not start.is_floating_point():
+        state["initial"] = tuple(start.flatten().tolist())
+    return plain_contract_of(directory, kind_of_tokens=tokens.kind, tokens=tokens.tokens, **state)
+
+
+def plain_contract_of(directory: Path, **more: Any) -> Contract:
+    """Return the contract of a run of a family without noise levels; raises as `contract_of`.
+
+    What the contract names and the configuration has comes from there, the rest from serving.json.
+
+    Args:
+        more: fields that come from other files.
+    """
+    config, path = config_of(directory), directory / "serving.json"
+    kind = load(FAMILIES[config.family].contract)
+    names = {one.name for one in fields(kind)}
+    known = {name: getattr(config, name) for name in names if hasattr(config, name)} | identity(directory)
+    known |= more
+    serving = read_json(path) if path.is_file() else {}
+    with parsing(path, "what this model can be served with"):
+        if unknown := sorted(serving.keys() - (names - known.keys())):
+            allowed = ", ".join(sorted(names - known.keys()))
+            raise ValueError(f"it has an unknown key {unknown[0]!r} (allowed: {allowed})")
+        contract: Contract = kind(**known | {name: as_tuple(value) for name, value in serving.items()})
+    return contract
+
+
+def identity(directory: Path) -> dict[str, Any]:
+    """Return the fields of a contract that say which model it is of."""
+    return {
+        "name": directory.name,
+        "torch": torch.__version__.split("+")[0],
+        "weights": digest(directory / "weights.safetensors")[:12],
+    }
 
 
 def spec_of(directory: Path) -> Spec:
@@ -27,17 +91,14 @@ def spec_of(directory: Path) -> Spec:
     serving["tuned"] = tuned_in(serving)
     if model.kind.slopes:
         serving["walk"] = walk_of(directory)
-    weights = digest(directory / "weights.safetensors")[:12]
     with parsing(directory / "serving.json", "what this model can be served with"):
         return Spec(
-            name=directory.name,
             family=model.family,
             shape=model.shape,
             classes=model.classes,
             sigma_min=model.sigma_min,
             sigma_max=model.sigma_max,
-            torch=torch.__version__.split("+")[0],
-            weights=weights,
+            **identity(directory),
             **serving,
         )
 

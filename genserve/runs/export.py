@@ -12,23 +12,25 @@ import torch
 
 from genserve.cli import plain_errors
 from genserve.files import write_json
-from genserve.runs.contract import Spec
-from genserve.runs.defaults import spec_of
-from genserve.runs.directory import atomic_for_torch, load_model
+from genserve.runs.contract import Contract
+from genserve.runs.defaults import contract_of
+from genserve.runs.directory import load_model
 from genserve.runs.loading import torchscript
+from genserve.runs.tensors import atomic_for_torch
 
 
-def export(directory: Path, out: Path) -> Spec:
+def export(directory: Path, out: Path) -> Contract:
     """Write model.pt and model.json of a run and return the contract.
 
     The TorchScript is the mathematical object itself, with its preconditioning: (x, sigma, y) -> E[x_0 | x]
-    of a denoiser, (x, sigma, y) -> E of an energy. Defaults and quality come from the run's serving.json.
+    of a denoiser, (x, sigma, y) -> E of an energy, and in other families a method for each kind of query.
+    Defaults and quality come from the run's serving.json.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: as `directory.load_model` and `spec_of`.
+        FileNotFoundError, OSError, ValueError: as `directory.load_model` and `contract_of`.
     """
     trained = load_model(directory)
-    spec = spec_of(directory)
+    spec = contract_of(directory)
     out.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     with torchscript():

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genserve.sampling.samplers import Model
+from genserve.sampling.engine import Answer, Call
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ PACKED = """graph(%x, %w, %b, %stride, %pad, %dilation, %groups):
   return (%out)"""
 
 
-def packed(frozen: torch.jit.ScriptModule) -> Model:
+def packed(frozen: torch.jit.ScriptModule) -> Call:
     """Return a model with its convolution weights in the layout that oneDNN computes in, on a CPU.
 
     Without this, oneDNN reorders all of them in every evaluation: a third of the time with one image, a
@@ -39,7 +39,7 @@ def packed(frozen: torch.jit.ScriptModule) -> Model:
         return frozen
 
 
-def _packed(frozen: torch.jit.ScriptModule) -> Model:
+def _packed(frozen: torch.jit.ScriptModule) -> Call:
     graph: Any = frozen.graph.copy()
     torch._C._jit_pass_custom_pattern_based_rewrite_graph(CONVOLUTION, PACKED, graph)
     weights: list[Tensor] = []
@@ -55,8 +55,8 @@ def _packed(frozen: torch.jit.ScriptModule) -> Model:
     torch._C._jit_pass_dce(graph)
     function: Any = torch._C._create_function_from_graph("forward", graph)
 
-    def model(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
-        x_0: Tensor = function(x, sigma, y, *weights)
-        return x_0
+    def call(*query: Tensor) -> Answer:
+        answer: Answer = function(*query, *weights)
+        return answer
 
-    return model
+    return call

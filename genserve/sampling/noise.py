@@ -5,7 +5,7 @@ distinct streams by construction. A torch CPU generator would not do: it keeps 3
 100,000 images would be equal more often than not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -24,12 +24,7 @@ class Streams:
     """
 
     def __init__(self, seed: int, indices: Sequence[int]) -> None:
-        for value in (seed, *indices):
-            if not 0 <= value <= SEED_MAX:
-                raise ValueError(f"seed and image indices must be in 0 to {SEED_MAX}, got {value}")
-        self._streams = [
-            np.random.Generator(np.random.Philox(key=np.array([seed, k], np.uint64))) for k in indices
-        ]
+        self._streams = [_stream(seed, k) for k in indices]
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -42,6 +37,14 @@ class Streams:
         for k, stream in enumerate(self._streams):
             stream.standard_normal(dtype=np.float32, out=rows[k : k + 1])
         return torch.from_numpy(rows).to(x)
+
+
+def _stream(seed: int, index: int) -> np.random.Generator:
+    """Return the random numbers of image `index` of a seed, from their beginning."""
+    for value in (seed, index):
+        if not 0 <= value <= SEED_MAX:
+            raise ValueError(f"seed and image indices must be in 0 to {SEED_MAX}, got {value}")
+    return np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
 
 
 def drawn_classes(seed: int, indices: Sequence[int], n_classes: int) -> list[int]:
@@ -64,3 +67,16 @@ def uniform(noise: Noise, x: Tensor) -> Tensor:
     """Return numbers like x, uniform in (-1, 1), from one normal number each."""
     between: Tensor = 2 * torch.special.ndtr(noise(x)) - 1
     return between
+
+
+def uniforms(seed: int, index: int) -> Iterator[float]:
+    """Yield the numbers of text `index` of a seed, uniform in [0, 1): number k chooses its token k.
+
+    They are from the stream of image `index` (`Streams`), so a text never depends on its neighbours.
+
+    Raises:
+        ValueError: at the first number, if the seed or the index is outside 0 to 2**63 - 1.
+    """
+    stream = _stream(seed, index)
+    while True:
+        yield stream.random()

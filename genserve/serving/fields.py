@@ -6,14 +6,11 @@ field and says what is allowed; its message repeats at most ECHO characters of w
 """
 
 import json
-import math
-import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -22,18 +19,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from genserve.serving.base64_text import decode, split
-
-NO_PICTURE = "a picture is text, in base64"
-SAMPLES_MAX = 64  # images in one answer
 ECHO = 40  # characters of a client's text in a message
-
-WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")  # RFC 8259
-NUMBER = re.compile(WHOLE.pattern + r"(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-# Python's True, R's TRUE, a checkbox's on
-SWITCHES = {"true": True, "1": True, "yes": True, "on": True} | {
-    "false": False, "0": False, "no": False, "off": False
-}  # fmt: skip
 
 
 class BadRequest(ValueError):  # noqa: N818 (the name that HTTP gives it)
@@ -62,92 +48,9 @@ def echo(text: str) -> str:
     return text[:ECHO].encode(errors="replace").decode()
 
 
-def integer(digits: str) -> int:
-    """Return a whole number as JSON writes it; beyond 40 digits, of which no limit has as many, the first 40.
-
-    Python refuses to read more than 4,300, with an error that names no field.
-    """
-    return int(digits[:40])
-
-
-def _is_text(info: ValidationInfo) -> bool:
-    return bool(info.context and info.context["text"])
-
-
-def _whole(value: Any, info: ValidationInfo) -> Any:
-    if _is_text(info) and WHOLE.fullmatch(value):
-        return integer(value)
-    if type(value) is not int:  # a bool is an int to Python
-        raise ValueError("not a whole number")
-    return value
-
-
-def _real(value: Any, info: ValidationInfo) -> Any:
-    text = _is_text(info)
-    if type(value) is int or (text and WHOLE.fullmatch(value)):
-        value = integer(str(value))
-    elif text and NUMBER.fullmatch(value):
-        value = float(value)
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError("not a finite number")
-    return float(value)
-
-
-def _switch(value: Any, info: ValidationInfo) -> Any:
-    if _is_text(info):
-        return SWITCHES.get(value.lower(), value)
-    if isinstance(value, str) and value.lower() in SWITCHES:
-        raise ValueError("true and false have no quotes in JSON")
-    if not isinstance(value, (bool, str)):  # 1 equals True
-        raise ValueError("no such value")
-    return value
-
-
-def _classes(value: Any, info: ValidationInfo) -> Any:
-    if _is_text(info) and "," in value:
-        value = [part.strip(" ") for part in value.split(",")]
-    return _each(value, (int, str), "a class is a number or a name")
-
-
-def _pictures(value: Any, info: ValidationInfo) -> Any:
-    if _is_text(info) and isinstance(value, str) and "," in value:
-        value = split(value)
-    value = _each(value, (str, bytes), NO_PICTURE)
-    if isinstance(value, list):
-        return [_file(one, f"{info.field_name} {k}: ") for k, one in enumerate(value)]
-    return _file(value, f"{info.field_name} 0: ")
-
-
-def _picture(value: Any) -> Any:
-    if type(value) not in (str, bytes):
-        raise ValueError(NO_PICTURE)
-    return _file(value)
-
-
-def _file(value: str | bytes, name: str = "") -> bytes:
-    """Return a file that arrived as it is, in multipart, or as base64 text."""
-    try:
-        return decode(value) if isinstance(value, str) else value
-    except ValueError as error:
-        raise ValueError(f"{name}{error}") from None
-
-
-def _each(value: Any, types: tuple[type, ...], message: str) -> Any:
-    """Check one value or a list of them; the length of a list before its items."""
-    values = value if isinstance(value, list) else [value]
-    if len(values) > SAMPLES_MAX:
-        raise ValueError("the list is too long")
-    if not all(type(one) in types for one in values):
-        raise ValueError(message)
-    return value
-
-
-Label = Annotated[int | str | list[int | str] | None, BeforeValidator(_classes)]
-Pictures = Annotated[bytes | list[bytes] | None, BeforeValidator(_pictures)]
-Picture = Annotated[bytes, BeforeValidator(_picture)]
-Count = Annotated[int, BeforeValidator(_whole)]
-Real = Annotated[float, BeforeValidator(_real)]
-Watching = Annotated[Literal[True, False, "jsonl"], BeforeValidator(_switch)]
+def title(name: str) -> str:
+    """Return what an error calls a field: `body` if it has no name, because the server's faults have none."""
+    return echo(name) if name.strip() else "body"
 
 
 def field(
@@ -182,6 +85,11 @@ def _own(info: FieldInfo) -> dict[str, Any]:
 class Fields(BaseModel):
     """What a client may send; every field is made by `field`."""
 
+    # What an answer in KServe's second protocol can consist of, n requests of k items each: name -> datatype,
+    # shape and meaning. And the key of the JSON answer that lists an object for each item.
+    outputs: ClassVar[dict[str, tuple[str, str, str]]] = {}
+    items: ClassVar[str] = ""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="after")
@@ -198,6 +106,11 @@ def files(kind: type[Fields], *, body: bool = False) -> list[str]:
     return [name for name, info in kind.model_fields.items() if _own(info)["body" if body else "file"]]
 
 
+def body_field(kind: type[Fields]) -> str | None:
+    """Return the field that a file fills which is a whole body; None if the model takes no such file."""
+    return next(iter(files(kind, body=True)), None)
+
+
 def choices(kind: type[Fields], name: str) -> list[str]:
     """Return the values that a field may have, as a form writes them; none if they are not a list."""
     info = kind.model_fields[name]
@@ -211,6 +124,8 @@ def allowed(kind: type[Fields], name: str) -> str:
         return str(own)
     if values := choices(kind, name):
         return ", ".join(values)
+    if info.annotation is bool:
+        return "true, false"
     limits = {
         end: getattr(limit, end) for limit in info.metadata for end in ("ge", "le") if hasattr(limit, end)
     }
@@ -239,9 +154,8 @@ def parse(kind: type[Request], fields: dict[str, Any], text: bool) -> Request:
     for name in fields:
         if name not in kind.model_fields:
             names = ", ".join(kind.model_fields)
-            if not name.strip():  # an error with an empty field is the server's own fault
-                raise BadRequest("body", "a field without a name", names)
-            raise BadRequest(echo(name), "there is no such field", names)
+            message = "there is no such field" if name.strip() else "a field without a name"
+            raise BadRequest(title(name), message, names)
     given = {name: value for name, value in fields.items() if value is not None}
     try:
         return kind.model_validate(given, strict=True, context={"text": text})

@@ -9,8 +9,8 @@ from torch import Tensor
 from genserve.images import Pixels, to_pixels
 from genserve.sampling.samplers import Query
 from genserve.sampling.settings import Setting
+from genserve.serving.limits import FRAMES_MAX, STRIP_MAX
 from genserve.serving.orders import Order
-from genserve.serving.requests.pictures import FRAMES_MAX, STRIP_MAX
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from genserve.sampling.lanes import Lanes
 
-EVENTS = ("answered", "rejected", "failed", "late", "cancelled", "images", "queue_seconds")
-# s; the host's own histograms end at 10, and a request may last until its deadline
-BUCKETS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 180, 600)
+EVENTS = ("answered", "rejected", "refused", "failed", "late", "cancelled", "images", "queue_seconds")
+# s; the host's own histograms end at 10, and a request may last until its deadline, which may be set higher
+BUCKETS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 600)
 LE = (*(f"{bound:g}" for bound in BUCKETS), "+Inf")
 
 
@@ -69,14 +69,16 @@ class Meter:
 
     def _counters(self) -> list[Growth]:
         """Return every counter as it stands."""
-        lanes = self._lanes
+        totals = self._lanes.totals
         with self._lock:
             sums = self._events | {
-                "batches": lanes.batches,
-                "evaluations": lanes.images,
-                "model_seconds": lanes.busy_s,
-                "open_seconds": lanes.open_s,
-                "open_request_seconds": lanes.request_s,
+                "batches": totals.batches,
+                "evaluations": totals.items,
+                "model_seconds": totals.busy_s,
+                "lane_seconds": totals.lane_s,
+                "open_seconds": totals.open_s,
+                "open_request_seconds": totals.request_s,
+                "open_image_seconds": totals.item_s,
             }
             buckets, seconds = list(accumulate(self._durations)), self._duration_s
         return [

@@ -8,6 +8,9 @@ from torch import Tensor
 from genserve.sampling.interpolation import Between
 from genserve.sampling.noise import Noise, Streams
 
+# What an answer says of each image beside its pixels, by name: numbers, rounded.
+Notes = dict[str, list[Any]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
@@ -55,6 +58,11 @@ class Order:
     def indices(self) -> range:
         """Numbers of the images."""
         return range(self.first_index, self.first_index + self.n)
+
+    @property
+    def work(self) -> int:
+        """Network evaluations of all images together."""
+        return self.n * self.nfe
 
     def noise(self) -> Noise:
         """Return the noise of the images, each from a stream of its own, or between those of two seeds.

@@ -1,24 +1,34 @@
 """Take a client's fields out of what TorchServe hands over.
 
-A row has under "body" what the host parsed, for JSON, or raw bytes, for anything else; forms and query
-strings are separate fields. Files stay bytes; only JSON has them as base64 text.
+A row has the bytes of a body under "body"; forms and query strings are separate fields. A host without
+decode_input_request=false of config.properties hands over JSON as it has parsed it, and text/* as text, which
+is read alike. Files stay bytes; only JSON has them as base64 text.
 """
 
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from genserve.serving.envelopes import EXAMPLE, joined, opened, unwrapped
-from genserve.serving.fields import BadRequest, Fields, echo, files
+from genserve.serving.envelopes import EXAMPLE, Envelope, joined, opened, unwrapped
+from genserve.serving.fields import BadRequest, Fields, body_field, echo, files, title
+from genserve.serving.instances import Instances
 from genserve.serving.uploads import FORMATS, is_picture
 
 
 def fields_of(
     row: dict[str, Any], headers: dict[str, Any], kind: type[Fields]
-) -> tuple[dict[str, Any], bool]:
+) -> tuple[dict[str, Any], bool] | Envelope:
     """Return one request's fields, and whether their values are text (a form or a query string).
+
+    A body in one of KServe's protocols is an envelope of several requests.
 
     Args:
         row: by name, bytes, text, or what the host parsed out of JSON.
-        headers: by name as the client spelt it; the host adds an entry for each form field, which is no text.
+        headers: by name as the client spelt it; the host adds an entry for the body and for each form field,
+            which is no text, but has the content type of that part.
         kind: the request, which says which of its fields are files.
 
     Raises:
@@ -32,11 +42,11 @@ def fields_of(
     if "inference-header-content-length" in sent:
         raise BadRequest("inputs", "binary tensors", "data in JSON (tritonclient: binary_data=False)")
     fields = {
-        name: _value(name, value, name in files(kind))
+        name: _value(name, _part(value, headers.get(name)), name in files(kind))
         for name, value in row.items()
         if name not in ("body", "data", "model_name")
     }
-    picture = next(iter(files(kind, body=True)), None)
+    picture = body_field(kind)
     text, contents = True, {name: row[name] for name in ("body", "data") if name in row}
     if _empty(contents.get("body", b"")):
         contents.pop("body", None)
@@ -49,17 +59,40 @@ def fields_of(
     for name, value in contents.items():
         content = opened(name, value)
         fields, text = joined(name, content, fields, picture), text and isinstance(content, bytes)
-    if not text:
-        fields = unwrapped(fields, picture)
-    if headers.get("explain") == "True":  # the host's own header, on /explanations
-        if fields.get("task") not in (None, "explain"):
-            raise BadRequest("task", "this address explains", "explain, or POST /predictions")
-        fields = fields | {"task": "explain"}
-    return fields, text
+    explain = headers.get("explain") == "True"  # the host's own header, on /explanations and :explain
+    inner = fields if text else unwrapped(fields, kind)
+    if not isinstance(inner, dict):
+        return _explaining(inner) if explain else inner
+    return (_explained(lambda: inner) if explain else inner), text
+
+
+def _explained(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return fields whose task is to explain."""
+    fields = read()
+    if fields.get("task") not in (None, "explain"):
+        raise BadRequest("task", "this address explains", "explain, or POST /predictions")
+    return fields | {"task": "explain"}
+
+
+def _explaining(envelope: Envelope) -> Envelope:
+    reads: list[Callable[[], dict[str, Any]]] = [partial(_explained, read) for read in envelope.reads]
+    if isinstance(envelope, Instances):
+        return replace(envelope, reads=reads, answer="explanations")
+    return replace(envelope, reads=reads)
 
 
 def _empty(body: Any) -> bool:
     return isinstance(body, (bytes, bytearray, str)) and not body.strip()
+
+
+def _part(value: Any, header: Any) -> Any:
+    """Return a part of a form: what it is in JSON, if it was sent as that."""
+    if isinstance(header, dict) and header.get("content-type") == "application/json":
+        with contextlib.suppress(
+            ValueError, RecursionError, TypeError
+        ):  # of a host that has parsed it already
+            return json.loads(value)
+    return value
 
 
 def _value(name: str, value: Any, file: bool) -> str | bytes:
@@ -70,8 +103,7 @@ def _value(name: str, value: Any, file: bool) -> str | bytes:
             return value.decode()
         except ValueError:
             pictures = f"a picture file ({', '.join(FORMATS)}), or " if file else ""
-            raise BadRequest(echo(name), "not text", f"{pictures}text in UTF-8") from None
+            raise BadRequest(title(name), "not text", f"{pictures}text in UTF-8") from None
     if isinstance(value, str):
         return value
-    # The host parses a part that was sent as a JSON file.
-    raise BadRequest(echo(name), "not text", "a form field without a content type of its own")
+    raise BadRequest(title(name), "not text", "a form field without a content type of its own")

@@ -8,46 +8,34 @@ import json
 import logging
 import math
 import os
+import threading
 import time
-from collections.abc import Callable, Hashable, KeysView, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Hashable, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from genserve.precision import PRECISIONS, precision_for
-from genserve.runs.contract import Spec
-from genserve.runs.loading import load_model
+from genserve.backends import TORCHSCRIPT
+from genserve.runs.contract import Contract
+from genserve.runs.loading import load_served
 from genserve.sampling.engine import Evaluate, Finished
 from genserve.sampling.lanes import Lanes
-from genserve.sampling.settings import Setting
+from genserve.serving.admission import Admitted, refused
 from genserve.serving.fields import BadRequest, parse
-from genserve.serving.film import Film, film_for
+from genserve.serving.jobs.base import Job
 from genserve.serving.meter import Meter
-from genserve.serving.orders import Order
-from genserve.serving.replies import Reply, answer, failure, refusal, too_late
-from genserve.serving.requests.base import Notes, Request
-from genserve.serving.streams import Stream
+from genserve.serving.replies import JSON, Reply, failure, not_now, refusal, sendable, too_late
+from genserve.serving.requests.base import Request
 
 log = logging.getLogger(__name__)
 
-DEADLINE_S = 600.0
+DEADLINE_S = 120.0
+MEASURE_S = 0.3  # of evaluations when an archive is loaded, before the first request
+RESTART_S = 5  # until a server that is stopping may be back, or another has its place
 Received = tuple[dict[str, Any], bool]  # a client's fields, and whether their values are text
-
-
-@dataclass
-class Admitted:
-    """A good request on its way through the engine."""
-
-    order: Order
-    setting: Setting | None
-    facts: dict[str, Any]  # what the answer depends on
-    film: Film | None
-    notes: Notes
-    at: float  # time.perf_counter
-    stream: Stream | None  # what it is sent while it is on its way, if it asked for that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,44 +44,59 @@ class Running:
 
     Args:
         device: where the model is evaluated.
-        precision: of its network, a key of PRECISIONS.
+        backend: what evaluates its network, one of BACKENDS.
+        precision: of its network, one of SERVED_IN.
         lanes: evaluations side by side, each on a core of its own.
-        budget: most images in one evaluation.
-        deadline_s: seconds until a request is given up.
+        budget: most items in one evaluation.
+        deadline_s: seconds until a request is given up; one that cannot end by then is not let in.
+        places: requests that may be open, some of them only for small ones; None for any number.
+        name: of the model in its address; its own if empty.
         version, mode: what `describe` says of them.
     """
 
     device: torch.device
+    backend: str = TORCHSCRIPT
     precision: str = "fp32"
     lanes: int = 1
     budget: int = 32
     deadline_s: float = DEADLINE_S
+    places: int | None = None
+    name: str = ""
     version: str = "local"
     mode: str = "batched"
 
+    @property
+    def computed(self) -> dict[str, str]:
+        """What answers depend on beside a request: it stands in the settings of every picture."""
+        return {"backend": self.backend, "precision": self.precision}
 
-def loaded(directory: Path, kind: type[Request], running: Running) -> "Service":
+
+def loaded(service: type["Answering"], directory: Path, kind: type[Request], running: Running) -> "Answering":
     """Return the service of an unpacked archive.
 
     Args:
+        service: its class.
         directory: with model.pt and model.json.
         kind: the requests of its family.
-        running: with the precision "auto" for what the device is fast at.
+        running: with the backend and the precision that are wished for.
 
     Raises:
-        ValueError: there is no such precision, or the files are not of this version.
-        FileNotFoundError: there is no model.json.
+        FileNotFoundError, ValueError: as `load_served`.
     """
-    precision = precision_for(running.device) if running.precision == "auto" else running.precision
-    if precision not in PRECISIONS:
-        names = ", ".join(PRECISIONS)
-        raise ValueError(f"precision must be auto or one of {names}, got {running.precision!r}")
-    spec, model = load_model(directory, running.device, PRECISIONS[precision], running.budget)
-    return Service(spec, model, kind, replace(running, precision=precision))
+    wished: dict[str, Any] = {"budget": running.budget, "lanes": running.lanes, **running.computed}
+    model = load_served(directory, running.device, complete=False, **wished)
+    running = replace(running, backend=model.backend, precision=model.precision)
+    answering = service(model.spec, model.model, kind, running)
+    answering.lanes.measure(model.spec.examples(running.budget, running.device)[0], MEASURE_S)
+    threading.Thread(target=model.complete, name="complete").start()
+    return answering
 
 
 class Service:
-    """Answer the requests of one model. Its methods are for one thread.
+    """Answer the requests of one model.
+
+    One thread at a time may admit, collect and forget. The others that look after it may call `describe`,
+    `drain`, `pause`, `resume` and `expire` meanwhile.
 
     Args:
         spec: the model's contract.
@@ -101,35 +104,57 @@ class Service:
         kind: the requests of its family.
     """
 
-    def __init__(self, spec: Spec, model: Evaluate, kind: type[Request], running: Running) -> None:
+    def __init__(self, spec: Contract, model: Evaluate, kind: type[Request], running: Running) -> None:
         self.spec, self.kind, self.running = spec, kind, running
         self.lanes = Lanes(model, running.lanes, running.budget)
         self.meter = Meter(self.lanes)
         self._open: dict[Hashable, Admitted] = {}
+        self._lock = threading.Lock()  # on the dict and what is `late` in it
+        self._draining = False
         log.info(
-            "serving model=%s device=%s precision=%s lanes=%d budget=%d",
-            spec.name, running.device, running.precision, running.lanes, running.budget,
+            "serving model=%s device=%s backend=%s precision=%s lanes=%d budget=%d",
+            spec.name, running.device, running.backend, running.precision, running.lanes, running.budget,
         )  # fmt: skip
 
     @property
-    def open(self) -> KeysView[Hashable]:
+    def open(self) -> Set[Hashable]:
         """Keys of the requests that have no reply yet."""
         return self._open.keys()
+
+    def drain(self, on: bool = True) -> None:
+        """Refuse every request from now on with 503, or no longer; those that are open go on."""
+        self._draining = on
+
+    def pause(self) -> None:
+        """Evaluate nothing until `resume`, because no one comes for the answers; deadlines are kept."""
+        self.lanes.pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self.lanes.resume()
+
+    def expire(self) -> None:
+        """Give up the requests that are past their deadline; `collect` returns their replies.
+
+        It does so itself. This is for a thread that watches while it is not called: their work ends in time.
+        """
+        with self._lock:
+            latest = time.perf_counter() - self.running.deadline_s  # of an admission that is not too late
+            for key, admitted in self._open.items():
+                if admitted.at < latest and not admitted.late and self.lanes.cancel_open(key):
+                    admitted.late = True
 
     def describe(self) -> Reply:
         """Return what this model is and how it runs."""
         running = self.running
-        description = asdict(self.spec) | {
+        description = self.spec.described() | {
             "version": running.version,
             "mode": running.mode,
             "device": str(running.device),
-            "precision": running.precision,
-            "threads": running.lanes,
+            **running.computed,
+            "threads": self.lanes.n,
         }
-        if self.spec.walk:  # quartiles are enough to look at
-            energies = self.spec.walk.energies
-            description["walk"]["energies"] = energies[:: max(1, len(energies) // 4)]
-        return Reply(json.dumps(description).encode(), "application/json")
+        return Reply(json.dumps(description).encode(), JSON)
 
     def answers(self, requests: Sequence[dict[str, Any]]) -> list[Reply]:
         """Answer requests together, in their order: the fields of each as in JSON."""
@@ -150,29 +175,31 @@ class Service:
             read: returns what the client sent; a BadRequest that it raises is the reply.
             no_stream: why this request cannot be streamed, and what it may ask instead.
         """
-        order = None
+        if self._draining:
+            self.meter.add("refused")
+            return not_now(
+                "this server is stopping; another may answer, or this one once it is back", RESTART_S
+            )
+        job = None
         try:
             fields, text = read()
-            order, setting = parse(self.kind, fields, text).resolved(self.spec)
-            if order.task == "describe":
+            job = parse(self.kind, fields, text).job(self.spec, self.running.computed)
+            if job is None:
                 return self.describe()
-            if order.stream and no_stream:
+            if job.stream and no_stream:
                 raise BadRequest("stream", *no_stream)
-            film, notes = film_for(order, setting), Notes()
-            see = film.see if film else None
-            sampler = self.kind.begin(order, setting, self.spec, self.running.device, see, notes)
-            self.lanes.admit(key, sampler)
-            facts = order.facts | {"precision": self.running.precision}
-            stream = None
-            if order.stream and film and setting:
-                stream = Stream(order, setting.steps_run, facts, film)
-            self._open[key] = Admitted(order, setting, facts, film, notes, time.perf_counter(), stream)
+            if busy := self._refused(job):
+                self.meter.add("refused")
+                return busy
+            self.lanes.admit(key, job.begin(self.running.device))
+            with self._lock:
+                self._open[key] = Admitted(job, time.perf_counter())
             return None
         except BadRequest as error:
             self.meter.add("rejected")
             return refusal(error)
         except Exception:  # ours: no other request may fail with it
-            log.exception("failed to admit a request: %s", order)
+            log.exception("failed to admit a request: %s", job)
             self.meter.add("failed")
             return failure()
 
@@ -188,20 +215,23 @@ class Service:
         while self._open and len(replies) < enough and (now := time.perf_counter()) < until:
             first = min(admitted.at for admitted in self._open.values()) + self.running.deadline_s
             for ended in self.lanes.wait(max(0.0, min(until, first) - now)):
-                replies[ended.key] = self._reply(ended, self._open.pop(ended.key))
-            latest = time.perf_counter() - self.running.deadline_s  # of an admission that is not too late
-            for key in [key for key, admitted in self._open.items() if admitted.at < latest]:
-                replies[key] = self._give_up(key)
+                replies[ended.key] = self._reply(ended, self._removed(ended.key))
+            self.expire()
+            for key in [key for key, admitted in self._open.items() if admitted.late]:
+                replies[key] = self._too_late(self._removed(key))
         return replies
 
     def progress(self, key: Hashable) -> Reply | None:
         """Return what an open request is sent now, b"" if there is nothing new; None if it is no stream."""
-        stream = self._open[key].stream
-        return None if stream is None else Reply(stream.more(), stream.content_type, headers=stream.headers)
+        job = self._open[key].job
+        if job.stream is None:
+            return None
+        headers = job.stream.headers | {"X-Work": str(job.work)}
+        return Reply(job.stream.more(), job.stream.content_type, headers=headers)
 
     def forget(self, key: Hashable) -> None:
         """Drop an open request: its client has hung up."""
-        del self._open[key]
+        self._removed(key)
         self.lanes.cancel(key)
         self.meter.add("cancelled")
 
@@ -209,37 +239,57 @@ class Service:
         """Stop evaluating; requests that are open get no reply."""
         self.lanes.close()
 
+    def _refused(self, job: Job) -> Reply | None:
+        """Return why a job cannot come in now; None if it can."""
+        running, done = self.running, self.lanes.open
+        works = ((key, admitted.job.work) for key, admitted in self._open.items())
+        left = [work - done.get(key, work) for key, work in works]
+        rate, most = self.lanes.rate, self.kind.work_max
+        return refused(job.work, left, rate, running.deadline_s, running.places, most)
+
     def _reply(self, ended: Finished, admitted: Admitted) -> Reply:
         """Return the answer to a request whose sampler has ended."""
-        order = admitted.order
+        job = admitted.job
         try:
-            if ended.error is not None or ended.x_0 is None:
+            if ended.error is not None or ended.result is None:
                 raise ended.error or RuntimeError("a sampler returned nothing")
             sampled = time.perf_counter()
-            reply = answer(order, admitted.facts, ended.x_0, ended.nfe, admitted.film, admitted.notes)
+            reply = sendable(job.answer(ended))
+        except BadRequest as error:
+            self.meter.add("rejected")
+            reply = refusal(error)
         except torch.AcceleratorError:
             log.exception("the device is lost until this process ends: the host starts another")
             os._exit(1)
         except Exception:
-            log.exception("failed task=%s seed=%s settings=%s", order.task, order.seed, admitted.facts)
+            log.exception("failed %s", job)
             self.meter.add("failed")
             reply = failure()
         else:
             now = time.perf_counter()
             spent = {"queue": ended.waited, "sample": sampled - admitted.at, "encode": now - sampled}
+            reply.headers["X-Work"] = str(ended.evaluated)
             reply.headers["Server-Timing"] = ", ".join(f"{k};dur={1000 * s:.1f}" for k, s in spent.items())
             self.meter.add("answered")
-            self.meter.add("images", order.n)
+            self.meter.add("images", job.n)
             self.meter.add("queue_seconds", ended.waited)
             self.meter.took(now - admitted.at)
-        return reply if admitted.stream is None else admitted.stream.end(ended, reply, admitted.notes)
+        return reply if job.stream is None else job.stream.end(ended, reply)
 
-    def _give_up(self, key: Hashable) -> Reply:
-        admitted = self._open.pop(key)
-        self.lanes.cancel(key)
+    def _too_late(self, admitted: Admitted) -> Reply:
+        """Return the answer to a request that was given up."""
         self.meter.add("late")
         reply = too_late(self.running.deadline_s)
-        return reply if admitted.stream is None else admitted.stream.broken(reply)
+        stream = admitted.job.stream
+        return reply if stream is None else stream.broken(reply)
+
+    def _removed(self, key: Hashable) -> Admitted:
+        """Return a request that is no longer open."""
+        with self._lock:
+            return self._open.pop(key)
+
+
+Answering = TypeVar("Answering", bound=Service)
 
 
 def _as_json(fields: dict[str, Any]) -> Received:

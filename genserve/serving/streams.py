@@ -7,14 +7,15 @@ from typing import Any
 from genserve import images
 from genserve.sampling.engine import Finished
 from genserve.serving.film import Film, Frame
-from genserve.serving.orders import Order
-from genserve.serving.replies import Reply, headers, listing
-from genserve.serving.requests.base import Notes
+from genserve.serving.jobs.base import Streaming
+from genserve.serving.orders import Notes, Order
+from genserve.serving.picture_replies import headers, listing
+from genserve.serving.replies import Reply
 
 BOUNDARY = "frame"  # between the parts of a stream
 
 
-class Stream:
+class Stream(Streaming):
     """Build the answer to a client that watches: frames while they appear, the finished picture last.
 
     As parts of a multipart/x-mixed-replace body, which a browser plays as one changing picture, or as lines
@@ -25,37 +26,45 @@ class Stream:
         steps: that its sampler runs.
         facts: as for `answer`.
         film: what watches its sampler.
+        notes: as for `answer`.
     """
 
-    def __init__(self, order: Order, steps: int, facts: dict[str, Any], film: Film) -> None:
+    def __init__(self, order: Order, steps: int, facts: dict[str, Any], film: Film, notes: Notes) -> None:
         self._order, self._steps, self._facts, self._film = order, steps, facts, film
+        self._notes = notes
         self._sent = 0
         self.begun = False  # whether the client has got anything
         self._lines = order.stream == "jsonl"
         self.content_type = (
             "application/jsonl" if self._lines else f"multipart/x-mixed-replace; boundary={BOUNDARY}"
         )
-        self.headers = headers(order.seed, facts, order.nfe, {})
+        # nginx holds answers back until its buffers are full, unless it is told not to
+        self.headers = headers(order.seed, facts, order.nfe, {}) | {"X-Accel-Buffering": "no"}
 
-    def more(self, frames: list[Frame] | None = None) -> bytes:
-        """Return what is new: by itself, the settled frames that were not sent yet."""
-        fresh = (self._film.settled if frames is None else frames)[self._sent :]
+    def more(self) -> bytes:
+        """Return the settled frames that were not sent yet."""
+        return self._parts(self._film.settled)
+
+    def _parts(self, frames: list[Frame]) -> bytes:
+        fresh = frames[self._sent :]
         self._sent += len(fresh)
         opening = b"" if self.begun or self._lines else f"--{BOUNDARY}\r\n".encode()
         self.begun = True
         return opening + b"".join(self._part(frame) for frame in fresh)
 
-    def end(self, ended: Finished, reply: Reply, notes: Notes) -> Reply:
+    def end(self, ended: Finished, reply: Reply) -> Reply:
         """Return the end of the stream: the frames that are left and what a plain request would have got."""
-        if ended.x_0 is None or reply.status != 200:
+        if reply.status != 200:
             return self.broken(reply)
-        begun, rest = self.begun, self.more(self._film.frames)
+        nfe = ended.evaluated // self._order.n
+        begun, rest = self.begun, self._parts(self._film.frames)
         if self._lines:
-            pixels = images.enlarge(images.to_pixels(ended.x_0), self._order.scale)
-            more = listing(self._order, self._facts, pixels, ended.nfe, notes)
-            rest += _line(self._steps, ended.nfe, 0.0, reply.body, more)
+            pixels = images.enlarge(images.to_pixels(ended.result), self._order.scale)
+            more = listing(self._order, self._facts, pixels, nfe, self._notes)
+            more["server_timing"] = reply.headers.get("Server-Timing", "")  # its own headers are long sent
+            rest += _line(self._steps, nfe, 0.0, reply.body, more)
         else:
-            rest += _part(reply.body, ended.nfe, 0.0, last=True)
+            rest += _part(reply.body, nfe, 0.0, last=True)
         return Reply(rest, self.content_type, headers=reply.headers, ends_stream=begun)
 
     def broken(self, reply: Reply) -> Reply:

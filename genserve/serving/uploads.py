@@ -1,4 +1,4 @@
-"""Pictures that a client sends: files to tensors in [-1, 1]. Nothing is resized, nothing guessed."""
+"""Pictures that a client sends: files to tensors in [-1, 1]. Only `resized` takes those of another size."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from genserve import image_files
-from genserve.images import normalise
+from genserve.images import fitted, normalise
 
 # No TIFF: its library writes a line into the server's log for every file that a client damages.
 FORMATS = tuple(name for name in image_files.FORMATS if name != "TIFF")
@@ -31,3 +31,24 @@ def decoded(data: bytes, shape: Sequence[int]) -> Tensor:
     c, h, w = shape
     pixels = image_files.read(data, c, (w, h), FORMATS)
     return normalise(torch.from_numpy(pixels).permute(2, 0, 1))
+
+
+def resized(data: bytes, shape: Sequence[int], invert: bool, most: int) -> tuple[Tensor, tuple[int, int]]:
+    """Return a picture of any size at the model's, (C, H, W) in [-1, 1], and the (W, H) that it had.
+
+    `images.fitted` says how. What is transparent is black, in an inverted picture white.
+
+    Args:
+        data: a file of one of FORMATS.
+        shape: (C, H, W) of the model; other modes are converted.
+        invert: dark becomes bright.
+        most: pixels that it may have.
+
+    Raises:
+        ValueError: it is no picture, or too large.
+    """
+    c, h, w = shape
+    pixels = image_files.read(data, c, None, FORMATS, background=255 if invert else 0, most=most)
+    height, width = pixels.shape[:2]
+    x = normalise(torch.from_numpy(fitted(pixels, w, h)).permute(2, 0, 1))
+    return -x if invert else x, (width, height)

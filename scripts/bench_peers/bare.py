@@ -2,9 +2,10 @@
 
 An energy is read once more where the sampler ends, as for a client.
 
-    python bare.py ARCHIVE_FOLDER PRECISION STEPS SECONDS
+    python bare.py ARCHIVE_FOLDER BACKEND PRECISION STEPS SECONDS
+    python bare.py ARCHIVE_FOLDER BACKEND PRECISION STEPS SECONDS -    only what the input names
 
-Prints images/s by "loops x images in each", JSON.
+Prints images/s by "loops x images in each", a line of JSON for each; with -, first their list.
 """
 
 import json
@@ -13,18 +14,23 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from genserve.precision import PRECISIONS
-from genserve.runs.loading import load_model
+from genserve.runs.loading import load_served
 from genserve.sampling.noise import Streams
 from genserve.sampling.samplers import sample
 from genserve.sampling.settings import Setting
 
-folder, precision, steps, seconds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-spec, model = load_model(folder, torch.device("cpu"), PRECISIONS[precision])
+folder, backend, precision = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+steps, seconds = int(sys.argv[4]), float(sys.argv[5])
 cores = len(os.sched_getaffinity(0))
+served = load_served(folder, torch.device("cpu"), backend, precision, budget=32, lanes=cores)
+if served.backend != backend:
+    sys.exit(f"{backend} cannot run here")
+spec: Any = served.spec
+model: Any = served.model
 setting = Setting.of(spec.defaults, sampler="ddim", steps=steps, eta=1.0, schedule="karras", guidance=1)
 
 
@@ -48,5 +54,9 @@ def rate(n: int, threads: int) -> float:
         return done / (time.perf_counter() - began)
 
 
-rates = {f"{cores // t} x {n}": rate(n, t) for t in sorted({1, cores}) for n in (1, 8, 16, 32, 64)}
-print(json.dumps(rates))
+every = [f"{loops} x {n}" for loops in sorted({1, cores}, reverse=True) for n in (1, 8, 16, 32, 64)]
+if sys.argv[6:] == ["-"]:
+    print(json.dumps(every), flush=True)
+for shape in sys.stdin if sys.argv[6:] == ["-"] else every:
+    loops, n = map(int, shape.split(" x "))
+    print(json.dumps({f"{loops} x {n}": rate(n, cores // loops)}), flush=True)

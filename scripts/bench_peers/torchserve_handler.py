@@ -1,5 +1,6 @@
 """Peer (c): a plain TorchServe handler, ordinary dynamic batching: requests of equal steps share a loop."""
 
+import json
 from itertools import groupby
 
 import torch
@@ -19,7 +20,8 @@ class PlainHandler(BaseHandler):
 
     def handle(self, data, context):
         """Answer a batch."""
-        requests = [(row["body"]["steps"], row["body"]["num_samples"], row["body"]["seed"]) for row in data]
+        bodies = [json.loads(row["body"]) for row in data]  # config.properties leaves that to the handler
+        requests = [(body["steps"], body["num_samples"], body["seed"]) for body in bodies]
         order = sorted(range(len(requests)), key=lambda i: requests[i])
         replies = [b""] * len(requests)
         for steps, members in groupby(order, key=lambda i: requests[i][0]):

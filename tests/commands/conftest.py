@@ -10,8 +10,11 @@ import torch
 from real_server import ROOT
 
 from genserve.files import write_json
-from genserve.models.config import ModelConfig
-from genserve.runs.directory import FORMAT, write_weights
+from genserve.models.config import ModelConfig, OnceConfig
+from genserve.models.gan import GanConfig
+from genserve.models.vae import VaeConfig
+from genserve.runs.directory import FORMAT
+from genserve.runs.tensors import write_weights
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +42,6 @@ def energy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def untrained(family: str, directory: Path) -> Path:
     """Return the run directory of a model of the 8 x 8 digits that knows nothing."""
-    directory.mkdir()
     model = ModelConfig(
         family=family,
         energy="residual" if family == "energy" else "",
@@ -51,6 +53,28 @@ def untrained(family: str, directory: Path) -> Path:
         sigma_max=40.0,
         net={"patch": 1, "channels": [16, 16], "attention": []},
     )
+    return written(model, directory)
+
+
+@pytest.fixture(scope="module")
+def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generator of the same digits that has not learnt yet."""
+    net = {"z_dim": 6, "channels": (8, 8)}
+    model = GanConfig(family="gan", shape=(1, 8, 8), classes=tuple("0123456789"), net=net)
+    return written(model, tmp_path_factory.mktemp("runs") / "gan")
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An autoencoder of the same digits that has not learnt yet."""
+    net = {"z_dim": 6, "channels": (8, 8), "hidden": 8, "couplings": 2, "coupling_hidden": 8}
+    model = VaeConfig(family="vae", shape=(1, 8, 8), classes=tuple("0123456789"), net=net)
+    return written(model, tmp_path_factory.mktemp("runs") / "vae")
+
+
+def written(model: ModelConfig | OnceConfig, directory: Path) -> Path:
+    """Write the run directory of a model, freshly initialised, and return it."""
+    directory.mkdir(exist_ok=True)
     torch.manual_seed(0)
     write_json(directory / "config.json", {"format": FORMAT, "model": asdict(model)})
     write_weights(directory / "weights.safetensors", model.build().state_dict())

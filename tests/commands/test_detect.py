@@ -15,7 +15,8 @@ from genserve.data.pictures import DataConfig, load_images
 from genserve.files import write_json
 from genserve.images import normalise
 from genserve.models.config import ModelConfig
-from genserve.runs.directory import FORMAT, write_weights
+from genserve.runs.directory import FORMAT
+from genserve.runs.tensors import write_weights
 
 
 @pytest.fixture(scope="module")

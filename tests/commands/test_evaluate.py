@@ -118,7 +118,8 @@ def test_a_run_remembers_its_evaluations_unless_told_not_to(classifier: Path, di
     rows = evaluated(*common, "--seed", "7")
     evaluate(*common, "--record", "false")
     assert [json.loads(line) for line in log.read_text().splitlines()[1:]] == [rows]
-    assert (rows["seeds"], rows["n"], rows["precision"]) == ([7], 6, "fp32")
+    assert (rows["seeds"], rows["n"]) == ([7], 6)
+    assert (rows["precision"], rows["backend"]) == ("fp32", "torchscript")
     assert rows["command"].endswith("--seed 7 --device cpu")
     assert (
         rows["weights"] == hashlib.sha256((diffusion / "weights.safetensors").read_bytes()).hexdigest()[:12]
@@ -209,3 +210,11 @@ def test_without_the_data_the_shipped_moments_give_the_distance(capsys: pytest.C
     assert set(row) == columns | {"judge_frechet_distance"}  # of as many held-out images there is no floor
     assert floor["n"] == 10_000
     assert floor["frechet_distance"] < expected / 100
+
+
+def test_on_openvino_a_run_draws_what_it_draws_without(classifier: Path, diffusion: Path) -> None:
+    common = ["--run", diffusion, "--classifier", classifier, "--n", "9", "--settings", "ddim:3:eta=1"]
+    *_, expected = evaluate(*common, "--record", "false")
+    result = evaluated(*common, "--backend", "openvino", "--record", "false")
+    assert (result["precision"], result["backend"]) == ("fp32", "openvino")
+    assert result["rows"][-1]["frechet_distance"] == pytest.approx(expected["frechet_distance"], rel=0.01)

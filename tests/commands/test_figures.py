@@ -19,7 +19,8 @@ from genserve.measure.features import features_of, read_stats
 from genserve.measure.reference import Reference
 from genserve.models.config import ModelConfig
 from genserve.runs.defaults import spec_of
-from genserve.runs.directory import FORMAT, load_classifier, load_model, model_config, write_weights
+from genserve.runs.directory import FORMAT, load_classifier, load_model, model_config
+from genserve.runs.tensors import write_weights
 from genserve.sampling.defaults import Defaults
 from genserve.sampling.noise import Streams
 from genserve.sampling.schedules import Tuned

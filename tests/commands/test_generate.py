@@ -23,7 +23,8 @@ from genserve.commands import answerers
 from genserve.commands import generate as PROGRAM
 from genserve.files import write_json
 from genserve.models.config import ModelConfig
-from genserve.runs.directory import FORMAT, read_weights, write_weights
+from genserve.runs.directory import FORMAT
+from genserve.runs.tensors import read_weights, write_weights
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,11 @@ SCRIPTS = {
     "generate": "generate.py",
     "archive": "build_archives",
     "serve": "serve",
+    "models": "models",
     "health": "healthcheck",
     "bench-step": "bench_step.py",
-    "api-docs": "api_docs.py",
+    "simulate": "simulate.py",
+    "gateway": "gateway",
 }
 
 

@@ -7,7 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genserve.data.batches import batch_indices, flipped, shifted
+from genserve.data.batches import (
+    AugmentConfig,
+    augmented,
+    batch_indices,
+    cut_out,
+    flipped,
+    flipped_in_turn,
+    shifted,
+    shifted_in_mirrors,
+)
 
 
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 5), st.integers(0, 99))
@@ -75,3 +84,38 @@ def test_augmentation_repeats_with_its_generator(
     one, again, other = (augment(x, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+def test_what_a_move_leaves_empty_is_mirrored_from_inside() -> None:
+    x, rng = torch.arange(16.0).view(1, 1, 4, 4).expand(60, -1, -1, -1), torch.Generator().manual_seed(1)
+    at = [2, 1, 0, 1, 2, 3, 2, 1]  # of columns -2 to 5
+    windows = {
+        tuple(4.0 * r + c for r in at[down : down + 4] for c in at[right : right + 4])
+        for down in range(5)
+        for right in range(5)
+    }
+    moved = {tuple(row.flatten().tolist()) for row in shifted_in_mirrors(x, 2, rng)}
+    assert moved <= windows
+    assert len(moved) > 15
+    one = augmented(x, AugmentConfig(shift=2, reflect=True), torch.Generator().manual_seed(1))
+    assert one.equal(shifted_in_mirrors(x, 2, torch.Generator().manual_seed(1)))
+
+
+def test_turns_show_every_image_both_ways_in_two_epochs() -> None:
+    x, first = torch.rand(6, 2, 3, 3), torch.tensor([True, False] * 3)
+    even, odd = flipped_in_turn(x, first, 4), flipped_in_turn(x, first, 5)
+    assert even[::2].equal(x[::2].flip(-1))
+    assert even[1::2].equal(x[1::2])
+    assert odd.equal(even.flip(-1))
+
+
+def test_a_square_anywhere_inside_each_image_is_cut_out() -> None:
+    x = torch.ones(200, 2, 5, 6)
+    cut = augmented(x, AugmentConfig(cutout=2), torch.Generator().manual_seed(0))
+    assert cut.equal(cut_out(x, 2, torch.Generator().manual_seed(0)))
+    holes = {tuple((image[0] == 0).nonzero().flatten().tolist()) for image in cut}
+    squares = {(r, c, r, c + 1, r + 1, c, r + 1, c + 1) for r in range(4) for c in range(5)}
+    assert holes == squares  # each of them came up
+    assert (cut[:, 0] == cut[:, 1]).all()
+    with pytest.raises(ValueError, match="cutout must be in 0 to 5"):
+        cut_out(x, 6, torch.Generator())

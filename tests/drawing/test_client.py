@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from genserve.drawing import client
 from genserve.drawing.client import answers, mapped
 from genserve.serving.fields import problem
 
-Say = Callable[[dict[str, Any]], tuple[int, Any] | None]  # fields -> status and body; none hangs up
+# fields -> status, body and headers; none hangs up
+Say = Callable[[dict[str, Any]], tuple[Any, ...] | None]
 
 BUSY = (503, {"code": 503, "type": "ServiceUnavailableException", "message": "the queue is full"})
 
@@ -26,19 +28,23 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def saying(say: Say, port: int = 0) -> Iterator[str]:
-    """Run a server that answers so, and yield its address."""
+def saying(say: Say, port: int = 0, headers: list[str | None] | None = None) -> Iterator[str]:
+    """Run a server that answers so, and yield its address; `headers` gets every Authorization."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if headers is not None:
+                headers.append(self.headers["Authorization"])
             reply = say(fields)
             if reply is None:
                 return
-            status, value = reply
+            status, value, *more = reply
             body = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            for header in more:
+                self.send_header(*header)
             self.end_headers()
             self.wfile.write(body)
 
@@ -99,14 +105,37 @@ def test_answers_come_in_order_and_no_more_than_so_many_are_in_flight():
 
 @pytest.mark.parametrize(
     "trouble",
-    [BUSY, (502, b"<html>no server behind this proxy</html>"), (500, {"message": "Worker died."})],
-    ids=["a full queue", "a proxy without a server", "a worker that died"],
+    [
+        BUSY,
+        (502, b"<html>no server behind this proxy</html>"),
+        (500, {"message": "Worker died."}),
+        (429, {"error": "too many requests"}),
+    ],
+    ids=["a full queue", "a proxy without a server", "a worker that died", "too fast for a proxy"],
 )
 def test_what_will_pass_is_waited_out(trouble: tuple[int, Any]):
     say, received = first_then(trouble, trouble)
     with saying(say) as address:
         assert list(answers(address, numbered(6), 2)) == [{"k": k} for k in range(6)]
     assert sorted(received) == [k for k in range(6) for _ in range(3)]
+
+
+def test_a_busy_server_is_given_the_time_that_it_asks_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "SERVER_WAIT_MAX_S", 0.2)
+    say, received = first_then((503, {"error": "too busy"}, ("Retry-After", "3600")))
+    began = time.monotonic()
+    with saying(say) as address:
+        assert list(answers(address, numbered(1), 1)) == [{"k": 0}]
+    assert received == [0, 0]
+    assert 0.2 <= time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7), ("", 0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0), ("-1", 0), ("9" * 400, 300), ("\u00b2", 0)],
+)
+def test_a_time_to_wait_is_whole_seconds(header: str, seconds: float):
+    assert client.retry_after(header) == seconds
 
 
 def test_a_connection_that_breaks_is_asked_again():
@@ -132,6 +161,19 @@ def test_trouble_that_does_not_pass_is_said():
     with saying(say) as address, pytest.raises(ValueError, match=r"server: the queue is full \(status 503\)"):
         list(answers(address, numbered(1)))
     assert len(received) == 1 + len(client.WAITS_S)
+
+
+def test_a_token_of_the_environment_is_sent_and_no_other_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login somebody password secret\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    received: list[str | None] = []
+    for token in ("", "abc"):
+        monkeypatch.setenv("GENSERVE_TOKEN", token)
+        with saying(lambda fields: (200, fields), headers=received) as address:
+            list(answers(address, numbered(1)))
+    assert received == [None, "Bearer abc"]
 
 
 def test_a_wrong_address_is_said_at_once():

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genserve.drawing.local import draw, fair_classes
+from genserve.drawing.local import draw, draw_once, fair_classes
 from genserve.models.denoiser import Denoiser
 from genserve.runs.contract import Spec, Walk
+from genserve.sampling.noise import Streams
 from genserve.sampling.schedules import Tuned
 from genserve.sampling.settings import Setting
 
@@ -52,6 +53,24 @@ def test_an_image_is_the_same_in_any_batch_at_the_cost_it_says(denoiser: Denoise
     assert (together.int() - alone.int()).abs().max() <= 1
     assert together.flatten(1).float().std(0).min() > 1  # and images differ
     assert together[y == 1].float().mean() > together[y == 0].float().mean() + 20
+
+
+class Shown(nn.Module):
+    """A model of one evaluation whose image is its noise, moved by the class."""
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        return (0.2 * z + 0.5 * y.unsqueeze(1)).view(-1, 1, 2, 3)
+
+
+def test_an_image_of_one_evaluation_is_a_function_of_seed_number_class_and_change() -> None:
+    y = torch.arange(7) % 2
+    together = draw_once(Shown(), 6, y, lambda z: z, seed=3)
+    assert torch.equal(draw_once(Shown(), 6, y, lambda z: z, seed=3, batch_size=2), together)
+    streams = Streams(3, range(7))(torch.empty(7, 6))
+    expected = ((Shown()(streams, y).clamp(-1, 1) + 1) * 127.5).round()
+    assert torch.equal(together, expected.to(torch.uint8))
+    still = draw_once(Shown(), 6, y, lambda z: 0 * z, seed=3)
+    assert still.flatten(1).unique(dim=0).tolist() == [[128] * 6, [191] * 6]
 
 
 def test_a_setting_says_what_it_changes_and_the_model_the_rest() -> None:

@@ -1,9 +1,13 @@
 """A crowd of small requests for an engine, of every sampler, on a model in closed form."""
 
+import time
+
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from genserve.sampling.engine import Batch, Engine, Evaluate, Finished, evaluated
+from genserve.sampling.lanes import Lanes
 from genserve.sampling.noise import Streams
 from genserve.sampling.samplers import Query, Sampler
 from genserve.sampling.schedules import karras
@@ -45,3 +49,27 @@ REQUESTS = st.lists(
     min_size=1,
     max_size=6,
 )
+
+
+def collect(lanes: Lanes, n: int) -> list[Finished]:
+    """Return the ends of n samplers, whichever come first."""
+    ended: list[Finished] = []
+    deadline = time.monotonic() + 20
+    while len(ended) < n:
+        assert time.monotonic() < deadline, f"{n - len(ended)} never ended"
+        ended += lanes.wait(1)
+    return ended
+
+
+def driven(engine: Engine, model: Evaluate, lanes: int, budget: int, order: list[int]) -> list[Finished]:
+    """Let evaluators take batches and give them back in this order, and return the ends of all samplers."""
+    out: list[Batch] = []
+    step = 0
+    while len(engine):
+        while len(out) < lanes and (batch := engine.take()):
+            assert len(batch) <= budget
+            out.append(batch)
+        batch = out.pop(order[step % len(order)] % len(out))
+        engine.give(batch, evaluated(model, batch))
+        step += 1
+    return engine.finished()

@@ -8,10 +8,11 @@ import torch
 from real_server import ROOT
 
 from genserve.families import FAMILIES, load
-from genserve.runs.directory import model_config
+from genserve.runs.directory import config_of
 from genserve.runs.export import export
 from genserve.serving.hosts.torchserve import Handler
-from genserve.serving.service import Running, Service, loaded
+from genserve.serving.joined import JoiningService
+from genserve.serving.service import Running, loaded
 
 
 def running(**more: Any) -> Running:
@@ -20,11 +21,12 @@ def running(**more: Any) -> Running:
     return Running(device=torch.device("cpu"), **usual | more)
 
 
-def service(folder: Path, run: str | Path = "diffusion-mnist", **more: Any) -> Service:
+def service(folder: Path, run: str | Path = "diffusion-mnist", **more: Any) -> JoiningService:
     """Return the service of a run, or of a shipped one by its name; its archive's files go to `folder`."""
     directory = ROOT / "weights" / run
     export(directory, folder)
-    return loaded(folder, load(FAMILIES[model_config(directory).family].request), running(**more))
+    kind = load(FAMILIES[config_of(directory).family].request)
+    return loaded(JoiningService, folder, kind, running(**more))
 
 
 def handler(folder: Path, **more: Any) -> Handler:

@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 
 def free_ports(n: int) -> int:
     """Return the first of n consecutive free ports."""
-    for first in range(18080, 28080, 10):
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    start = 18080 + 1000 * worker  # each worker of pytest has a range of its own
+    for first in range(start, start + 1000, 10):
         probes = [socket.socket() for _ in range(n)]
         try:
             for k, probe in enumerate(probes):
@@ -31,6 +33,14 @@ def free_ports(n: int) -> int:
                 probe.close()
         return first
     raise RuntimeError("no free ports")
+
+
+def answers(address: str) -> bool:
+    """Return whether an address takes a connection, and answers 200 on it within a second."""
+    try:
+        return httpx.get(address, timeout=1).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def wait_until(value: Callable[[], Any], expected: Any, seconds: float = 30) -> None:
@@ -90,7 +100,7 @@ class Server:
         try:
             yield
         finally:
-            httpx.delete(f"{self.management}/models/{name}", timeout=60)
+            httpx.delete(f"{self.management}/models/{name}", timeout=200)
 
     def register(self, archive: str, name: str) -> None:
         """Register an archive of the store under a name, with one worker.
@@ -111,11 +121,22 @@ class Server:
                     ours.append(process)
         return ours
 
-    def serve(self, command: str, seconds: float | None = None) -> subprocess.CompletedProcess[str]:
-        """Run scripts/serve on this server, from a shell whose PYTHONPATH names the work tree."""
+    def command(self, *words: str) -> list[str]:
+        """Return the command line of scripts/serve on this server."""
         options = ["--port", str(self.port), "--home", str(self.home), "--model-store", str(self.store)]
+        return [sys.executable, str(ROOT / "scripts" / "serve"), *words, *options]
+
+    def health(self, *flags: str) -> subprocess.CompletedProcess[str]:
+        """Run scripts/healthcheck on this server."""
+        command = [sys.executable, str(ROOT / "scripts" / "healthcheck"), "--home", str(self.home), *flags]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def serve(
+        self, command: str, seconds: float | None = None, *flags: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run scripts/serve on this server, from a shell whose PYTHONPATH names the work tree."""
         return subprocess.run(
-            [sys.executable, str(ROOT / "scripts" / "serve"), command, *options],
+            self.command(command, *flags),
             capture_output=True,
             text=True,
             check=False,

@@ -16,8 +16,9 @@ from line_runs import begun, checkpoint, trained
 from unchanged import state_of
 
 from genserve.files import digest
-from genserve.learning.checkpoint import held
-from genserve.runs.directory import read_config, read_metrics, read_weights, save_state, write_weights
+from genserve.learning.checkpoint import STOP, held
+from genserve.runs.directory import read_config, read_metrics
+from genserve.runs.tensors import read_weights, save_state, write_weights
 
 
 @pytest.fixture
@@ -50,6 +51,30 @@ def test_a_checkpoint_gives_back_what_was_saved_and_drops_what_came_later(direct
     assert (directory / "metrics.jsonl").read_text() == '{"step": 50, "loss": 0.5}\n'
     assert read_config(directory)["train"]["widths"] == [1, 2]
     assert not list(directory.glob(".*"))
+
+
+def test_a_run_that_is_asked_to_stop_ends_at_its_next_checkpoint_and_does_not_go_on_by_itself(
+    directory: Path,
+) -> None:
+    begun(directory, step=20)
+    running = checkpoint(directory)
+    running.resume(*trained(), total=100)
+    (directory / STOP).touch()
+    with pytest.raises(SystemExit, match="stopped after 40 steps"):
+        running.save(40, *trained(0.5))
+    with pytest.raises(ValueError, match=f"{STOP} asks this run to stop: remove it to go on"):
+        checkpoint(directory).resume(*trained(), total=100)
+    (directory / STOP).unlink()
+    assert checkpoint(directory).resume(*trained(), total=100)["step"] == 40
+
+
+def test_a_run_that_is_asked_to_stop_at_its_last_checkpoint_ends_as_it_would_have(directory: Path) -> None:
+    begun(directory, step=90)
+    running = checkpoint(directory)
+    running.resume(*trained(), total=100)
+    (directory / STOP).touch()
+    running.save(100, *trained(0.5))
+    assert read_config(directory)["steps"] == 100
 
 
 def test_a_run_that_never_saved_starts_afresh(directory: Path) -> None:

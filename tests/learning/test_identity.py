@@ -11,7 +11,8 @@ from unchanged import state_of
 from genserve.data.pictures import DataConfig, ImageSet
 from genserve.files import write_json
 from genserve.learning.identity import changes, described, flat
-from genserve.runs.directory import read_config, read_weights, save_state, write_weights
+from genserve.runs.directory import read_config
+from genserve.runs.tensors import read_weights, save_state, write_weights
 
 
 @pytest.fixture
@@ -146,3 +147,14 @@ def test_the_digest_of_data_knows_shape_pixels_and_labels() -> None:
     digests = {digest_of(*images) for images in [(x, y), *others]}
     assert len(digests) == 4
     assert digest_of(x.clone(), y.clone()) in digests
+
+
+def test_a_text_is_compared_by_its_length_and_then_by_its_characters() -> None:
+    texts = [described(text) for text in ("a text", "a text", "a test", "texts")]
+    assert texts[0] == texts[1]
+    assert texts[0]["characters"] == 6
+    of = [config({}, data=text) for text in texts]
+    assert changes(of[0], of[1], {}) == []
+    assert changes(of[0], of[2], {}) == ["data have other characters"]
+    assert changes(of[0], of[3], {}) == ["data had 6 characters, have 5 characters"]
+    assert changes(config({}), of[0], {}) == ["data had 0 characters, have 6 characters"]

@@ -13,10 +13,12 @@ from genserve.learning.optim import (
     diverged,
     generator,
     learning_rate,
+    look_ahead,
     placed,
     precision_of,
     seed_dropout,
     set_learning_rate,
+    triangular_rate,
     update_ema,
 )
 
@@ -123,3 +125,28 @@ def test_a_run_that_diverged_says_when_how_fast_it_learnt_and_what_to_try() -> N
     assert message.startswith(
         "loss nan at step 4, lr 0.25; a checkpoint in out/wild is from before. Try a lower --lr"
     )
+
+
+def test_a_triangle_has_its_peak_at_23_percent() -> None:
+    rates = [triangular_rate(step, 200, 2.0) for step in range(201)]
+    assert (rates[0], max(rates), rates[46]) == pytest.approx((0.4, 2.0, 2.0))
+    assert rates[200] == pytest.approx(0.14)
+    assert rates[23] == pytest.approx(1.2)  # half way up
+    assert rates[123] == pytest.approx((2 + 0.14) / 2)  # half way down
+
+
+def test_looking_ahead_fast_weights_go_on_from_slow_ones() -> None:
+    """At step 60 of 100 slow weights keep 0.95^5 0.6^3 of their distance; between meetings nothing moves."""
+    fast, slow = nn.BatchNorm1d(1).double(), nn.BatchNorm1d(1).double()
+    for network, value in ((fast, 3.0), (slow, 1.0)):
+        for tensor in (network.weight, network.bias, network.running_mean, network.running_var):
+            nn.init.constant_(tensor, value)
+    fast.num_batches_tracked += 7
+    look_ahead(slow, fast, 59, 100)
+    assert (fast.weight.item(), slow.weight.item()) == (3, 1)
+    look_ahead(slow, fast, 60, 100)
+    expected = 3 - 2 * 0.95**5 * 0.6**3
+    for network in (fast, slow):
+        for tensor in (network.weight, network.bias, network.running_mean, network.running_var):
+            assert tensor.item() == pytest.approx(expected, rel=1e-12)
+    assert (fast.num_batches_tracked, slow.num_batches_tracked) == (7, 0)

@@ -25,3 +25,15 @@ def test_alone_a_process_is_the_first_and_changes_nothing(monkeypatch: pytest.Mo
     assert ranks.wrap(model) is model
     assert torch.equal(ranks.mine(batch), batch)
     assert ranks.mean(torch.tensor(3.5)) == 3.5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's compiler has one
+def test_a_compiled_model_computes_the_same_and_learns_with_the_same_weights() -> None:
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.SiLU()), torch.randn(5, 3)
+    compiled = Ranks(0, 1, CPU).wrap(model, compiled=True)
+    assert compiled is not model
+    torch.testing.assert_close(compiled(x), model(x))
+    assert {id(p) for p in compiled.parameters()} == {id(p) for p in model.parameters()}
+    compiled(x).sum().backward()
+    assert model[0].weight.grad is not None

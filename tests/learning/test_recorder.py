@@ -13,7 +13,8 @@ from genserve.learning.config import GeneratorConfig
 from genserve.learning.feed import Feed
 from genserve.learning.ranks import Ranks
 from genserve.learning.recorder import Recorder
-from genserve.runs.directory import read_metrics, read_state
+from genserve.runs.directory import read_metrics
+from genserve.runs.tensors import read_state
 
 IMAGES = replace(SETS["data"], x=torch.arange(32, dtype=torch.uint8).view(8, 1, 2, 2))
 ALONE = Ranks(0, 1, torch.device("cpu"))

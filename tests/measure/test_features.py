@@ -8,7 +8,8 @@ import torch
 
 from genserve.measure import features, metrics
 from genserve.measure.features import features_of, load_chooser, read_stats, write_stats
-from genserve.runs.directory import classifier_config, load_classifier, write_weights
+from genserve.runs.directory import classifier_config, load_classifier
+from genserve.runs.tensors import write_weights
 
 SHIPPED = Path(__file__).parents[2] / "weights" / "classifier-mnist"
 

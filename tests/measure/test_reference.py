@@ -14,7 +14,8 @@ from genserve.measure.features import features_of, write_stats
 from genserve.measure.reference import Judge, Reference, Space, classifier_for, judge_for
 from genserve.models.classifier import ClassifierConfig
 from genserve.progress import Chunks
-from genserve.runs.directory import FORMAT, read_config, write_weights
+from genserve.runs.directory import FORMAT, read_config
+from genserve.runs.tensors import write_weights
 
 DATA = DataConfig(name="digits")
 
@@ -134,6 +135,9 @@ def test_a_judge_is_found_apart_from_the_classifiers_and_judges_alone(
     judge, x = Judge(run, (1, 8, 8), torch.device("cpu")), images("test").x
     row = Reference(directory, None, torch.device("cpu")).measure(x, None)
     assert judge.measure(x) == {"judge_frechet_distance": pytest.approx(row["frechet_distance"])}
+    y = images("test").y
+    row = Reference(directory, None, torch.device("cpu")).measure(x, y)
+    assert judge.measure(x, y)["judge_class"] == row["class"]  # the same network in both roles
     with pytest.raises(ValueError, match="classifier-gray is a classifier that may have chosen"):
         Judge(tmp_path / "classifier-gray", (1, 8, 8), torch.device("cpu"))
     with pytest.raises(ValueError, match=r"knows images \(1, 8, 8\), not \(1, 28, 28\)"):

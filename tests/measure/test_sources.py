@@ -205,10 +205,10 @@ def test_a_class_called_none_cannot_be_left_out(server: Server) -> None:
 
 
 def test_a_run_draws_the_bytes_that_a_server_sends(tmp_path: Path) -> None:
-    """An energy in bf16 whose first evaluation could differ from every later one."""
+    """An energy in bf16 whose first evaluation could differ; all at once, as their number rounds."""
     energy, text = service(tmp_path, "energy-mnist", precision="bf16"), "dpmpp_2m:4:schedule=tuned"
     five = plan(settings=(text,), n=5, seeds=range(7, 8), class_counts=torch.ones(10))
-    (ours,) = drawn(ROOT / "weights/energy-mnist", five, torch.device("cpu"), torch.bfloat16, 2, quiet)
+    (ours,) = drawn(ROOT / "weights/energy-mnist", five, torch.device("cpu"), "bf16", 5, quiet)
     assert ours.y is not None
     labels = [str(k) for k in ours.y.tolist()]
     request = request_fields(text, ENERGY) | {"seed": 7, "label": labels, "format": "npy"}

@@ -1,11 +1,15 @@
 """Archives: the same input gives the same bytes, and a bare interpreter can import what is inside."""
 
+import json
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from genserve.families import SERVED
+from genserve.operate.archive import SHIPPED, USUAL, place
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -18,19 +22,19 @@ def build(output: Path, *more: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("store")
-    done = build(output)
+    done = build(output, "diffusion")
     assert done.returncode == 0, done.stderr
     return output / "diffusion.mar"
 
 
 def test_the_same_input_gives_the_same_bytes(archive: Path, tmp_path: Path) -> None:
-    assert build(tmp_path).returncode == 0
+    assert build(tmp_path, "diffusion").returncode == 0
     assert (tmp_path / "diffusion.mar").read_bytes() == archive.read_bytes()
 
 
 def test_an_archive_that_is_up_to_date_is_left_alone(archive: Path) -> None:
     before = archive.stat().st_mtime_ns
-    assert "up to date" in build(archive.parent).stdout
+    assert "up to date" in build(archive.parent, "diffusion").stdout
     assert archive.stat().st_mtime_ns == before
 
 
@@ -81,7 +85,7 @@ def test_its_handler_imports_from_the_archive_alone(archive: Path, tmp_path: Pat
     [
         (None, "x", "it has no config.json and no weights.safetensors"),
         ("{}", "x", "names no family"),
-        ('{"model": {"family": "gan"}}', "x", "there are handlers for diffusion"),
+        ('{"model": {"family": "classifier"}}', "x", "there are handlers for diffusion"),
         ('{"format": 1, "model": {"family": "diffusion"}}', "x", "config.json is not the configuration of a"),
         ("{}", "a b", "--name must be letters"),
     ],
@@ -100,3 +104,47 @@ def test_a_version_that_no_address_and_no_label_takes_is_refused(tmp_path: Path)
     done = build(tmp_path / "store", "--version", "1,0")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "--version must be letters" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing"], "there is no shipped run 'nothing' (allowed: diffusion, "),
+        (["energy", "--all"], "names, --all and --run: one of them at a time"),
+        (["--run", "weights/energy-mnist", "energy"], "names, --all and --run: one of them at a time"),
+        (["energy", "--name", "mine"], "--name is of one --run"),
+    ],
+)
+def test_what_to_build_is_said_in_one_form(tmp_path: Path, words: list[str], message: str) -> None:
+    done = build(tmp_path / "store", *words)
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_shipped_runs_are_built_by_name(tmp_path: Path) -> None:
+    done = build(tmp_path, "energy-pcd", "--backend", "torchscript")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["energy-pcd.mar"]
+
+
+def test_an_archive_never_takes_the_place_of_another_version(tmp_path: Path) -> None:
+    name, fast = "energy-pcd", ("--backend", "torchscript")
+    assert build(tmp_path, name, *fast, "--version", "2.0").returncode == 0
+    before = (tmp_path / f"{name}.mar").read_bytes()
+    done = build(tmp_path, name, *fast, "--version", "3.0")
+    assert done.stdout.startswith(f"{name}-3.0.mar: "), done.stderr
+    assert (tmp_path / f"{name}.mar").read_bytes() == before
+    for number, file in (("2.0", f"{name}.mar"), ("3.0", f"{name}-3.0.mar")):
+        assert build(tmp_path, name, *fast, "--version", number).stdout == f"{file}: up to date\n"
+    (tmp_path / f"{name}.mar").unlink()  # it was rolled over
+    assert place(tmp_path, name, "3.0").name == f"{name}-3.0.mar"
+    assert place(tmp_path, name, "4.0").name == f"{name}.mar"
+
+
+def test_every_run_that_can_be_served_has_a_name() -> None:
+    """Those that measure quality, and none else, have no handler."""
+    served = {ROOT / path for path in SHIPPED.values()}
+    assert set(USUAL) <= SHIPPED.keys()
+    for config in (ROOT / "weights").glob("*/config.json"):
+        family = json.loads(config.read_text())["model"]["family"]
+        assert (config.parent in served) == (family in SERVED), config

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from real_server import ROOT
 
+from genserve.families import FAMILIES, Family
 from genserve.files import read_json, write_json
 from genserve.runs.defaults import serving_of, spec_of, walk_of
+from genserve.runs.directory import config_of
 from genserve.sampling.settings import Setting
 
 
@@ -22,9 +24,14 @@ def test_an_unknown_key_of_serving_json_is_refused(tmp_path: Path) -> None:
             spec_of(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "directory", sorted((ROOT / "weights").glob("*/serving.json")), ids=lambda p: p.parent.name
-)
+DRAWN = [
+    path
+    for path in sorted((ROOT / "weights").glob("*/serving.json"))
+    if FAMILIES[config_of(path.parent).family].contract == Family.contract
+]
+
+
+@pytest.mark.parametrize("directory", DRAWN, ids=lambda p: p.parent.name)
 def test_the_steps_that_a_server_takes_are_those_of_serving_json(directory: Path) -> None:
     spec = spec_of(directory.parent)
     setting = Setting.of(spec.defaults)

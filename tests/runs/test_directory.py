@@ -19,11 +19,8 @@ from genserve.runs.directory import (
     model_config,
     read_config,
     read_metrics,
-    read_state,
-    read_weights,
-    save_state,
-    write_weights,
 )
+from genserve.runs.tensors import read_state, read_weights, save_state, write_weights
 
 
 def a_model(**settings: Any) -> ModelConfig:

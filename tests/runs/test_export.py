@@ -89,6 +89,6 @@ def test_the_command_without_its_two_arguments_shows_its_usage() -> None:
 
 
 def test_a_classifier_is_not_exported(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="family 'classifier', not a denoiser or an energy"):
+    with pytest.raises(ValueError, match="family 'classifier', which is not served"):
         export(ROOT / "weights/classifier-mnist", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -5,12 +5,12 @@ from functools import partial
 
 import pytest
 import torch
-from crowd import REQUESTS, model, request, steady
+from crowd import REQUESTS, driven, model, request, steady
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genserve.sampling.engine import Batch, Engine, Finished, evaluated
+from genserve.sampling.engine import Engine, Finished
 from genserve.sampling.langevin import mala, slope
 from genserve.sampling.noise import Streams
 from genserve.sampling.samplers import Model, Query, Sampler, sample
@@ -43,33 +43,30 @@ def test_a_request_gets_in_any_company_what_it_gets_alone(
     assert sorted(e.key for e in ended) == list(range(len(requests)))  # each ends, none twice
     for e in ended:
         alone = sample(request(*requests[e.key]), model)
-        torch.testing.assert_close(e.x_0, alone, rtol=0, atol=1e-6)
+        torch.testing.assert_close(e.result, alone, rtol=0, atol=1e-6)
 
 
 @given(
     requests=REQUESTS,
     budget=st.integers(1, 9),
     lanes=st.integers(1, 4),
+    sizes=st.sampled_from([(), (1, 2, 4), (1, 3, 8)]),
     order=st.lists(st.integers(0, 3), min_size=50, max_size=50),
 )
 def test_batches_may_come_back_in_any_order(
-    requests: list[tuple[int, int, int, str, float]], budget: int, lanes: int, order: list[int]
+    requests: list[tuple[int, int, int, str, float]],
+    budget: int,
+    lanes: int,
+    sizes: tuple[int, ...],
+    order: list[int],
 ) -> None:
-    engine, ended, out = Engine(budget, lanes), [], list[Batch]()
+    engine = Engine(budget, lanes, sizes)
     for key, settings in enumerate(requests):
         engine.admit(key, request(*settings))
-    step = 0
-    while len(engine):
-        while len(out) < lanes and (batch := engine.take()):
-            assert len(batch.query.x) <= budget
-            out.append(batch)
-        batch = out.pop(order[step % len(order)] % len(out))
-        engine.give(batch, evaluated(model, batch))
-        ended += engine.finished()
-        step += 1
+    ended = driven(engine, model, lanes, budget, order)
     assert sorted(e.key for e in ended) == list(range(len(requests)))
     for e in ended:
-        torch.testing.assert_close(e.x_0, sample(request(*requests[e.key]), model), rtol=0, atol=1e-6)
+        torch.testing.assert_close(e.result, sample(request(*requests[e.key]), model), rtol=0, atol=1e-6)
 
 
 def test_a_lane_takes_its_share_and_leaves_the_rest_to_the_others() -> None:
@@ -77,7 +74,32 @@ def test_a_lane_takes_its_share_and_leaves_the_rest_to_the_others() -> None:
     engine.admit("one", steady(10, 3))
     engine.admit("two", steady(5, 3))
     batches = [engine.take(), engine.take(), engine.take()]
-    assert [len(batch.query.x) for batch in batches if batch] == [8, 7]
+    assert [len(batch) for batch in batches if batch] == [8, 7]
+
+
+@pytest.mark.parametrize(
+    ("items", "lanes", "batches"),
+    [
+        (28, 2, [16, 12]),  # halves would be 14 and 14
+        (24, 2, [12, 12]),
+        (23, 2, [12, 11]),
+        (20, 2, [12, 8]),
+        (17, 2, [9, 8]),  # 12 would leave 5
+        (6, 2, [4, 2]),
+        (5, 2, [3, 2]),  # 4 would leave one
+        (40, 2, [20, 20]),  # no size is as large
+        (11, 1, [11]),  # one lane leaves nothing to others
+        (30, 3, [12, 12, 6]),
+        (27, 3, [9, 9, 9]),  # 12 and 12 would leave 3
+    ],
+)
+def test_a_share_is_raised_to_a_size_of_the_model_if_the_last_lane_gets_half(
+    items: int, lanes: int, batches: list[int]
+) -> None:
+    engine = Engine(64, lanes, (1, 2, 4, 12, 16))
+    engine.admit("all", steady(items, 1))
+    taken = [engine.take() for _ in range(lanes)]
+    assert [len(batch) for batch in taken if batch] == batches
 
 
 def test_who_ended_and_is_cancelled_before_anybody_looked_is_forgotten() -> None:
@@ -100,7 +122,7 @@ def test_images_that_are_out_when_their_request_is_cancelled_are_dropped() -> No
     engine.admit("a", steady(3, 1))  # the key may be used again, by another
     engine.give(batch, batch.query.x)
     assert not engine.ended
-    assert [len(e.x_0) for e in drive(engine, same) if e.x_0 is not None] == [3]
+    assert [len(e.result) for e in drive(engine, same) if e.result is not None] == [3]
 
 
 @given(requests=REQUESTS, budget=st.integers(1, 9))
@@ -187,7 +209,7 @@ def test_nfe_counts_evaluations_of_an_image(name: str, guidance: float, nfe: int
     engine = Engine()
     engine.admit("a", request(0, 4, 6, name, guidance))
     engine.admit("b", request(0, 1, 9, "ddim", 1.0))
-    assert {e.key: e.nfe for e in drive(engine)} == {"a": nfe, "b": 9}
+    assert {e.key: e.evaluated // len(e.result) for e in drive(engine)} == {"a": nfe, "b": 9}
 
 
 def broken(at: Callable[[Query], bool]) -> Sampler:
@@ -206,7 +228,7 @@ def test_a_fault_in_a_sampler_is_its_own() -> None:
     engine.admit("good", request(0, 2, 4, "ddim", 1.0))
     ended = {e.key: e for e in drive(engine)}
     assert str(ended["first query"].error) == str(ended["third query"].error) == "broken"
-    torch.testing.assert_close(ended["good"].x_0, sample(request(0, 2, 4, "ddim", 1.0), model))
+    torch.testing.assert_close(ended["good"].result, sample(request(0, 2, 4, "ddim", 1.0), model))
 
 
 def test_a_fault_of_the_model_ends_the_samplers_of_that_batch_and_none_later() -> None:
@@ -267,5 +289,5 @@ def test_answers_of_several_parts_reach_each_sampler_whole() -> None:
         for finished in engine.tick(partial(slope, spring)):
             ended[finished.key] = finished
     for k in range(5):
-        assert torch.equal(ended[k].x_0, sample(walk(k), partial(slope, spring)))
-        assert ended[k].nfe == 4 + k
+        assert torch.equal(ended[k].result, sample(walk(k), partial(slope, spring)))
+        assert ended[k].evaluated == (4 + k) * len(ended[k].result)

@@ -5,23 +5,13 @@ import time
 
 import pytest
 import torch
-from crowd import REQUESTS, model, request, steady
+from crowd import REQUESTS, collect, model, request, steady
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genserve.sampling.engine import Finished
 from genserve.sampling.lanes import Lanes
 from genserve.sampling.samplers import sample
-
-
-def collect(lanes: Lanes, n: int) -> list[Finished]:
-    ended: list[Finished] = []
-    deadline = time.monotonic() + 20
-    while len(ended) < n:
-        assert time.monotonic() < deadline, f"{n - len(ended)} never ended"
-        ended += lanes.wait(1)
-    return ended
 
 
 @given(requests=REQUESTS, budget=st.integers(1, 9), n=st.integers(1, 3))
@@ -35,8 +25,8 @@ def test_every_request_ends_once_with_the_image_it_gets_alone(
     assert sorted(e.key for e in ended) == list(range(len(requests)))
     assert lanes.wait(0.01) == []
     for e in ended:
-        torch.testing.assert_close(e.x_0, sample(request(*requests[e.key]), model), rtol=0, atol=1e-6)
-    assert lanes.images == sum(e.nfe * len(e.x_0) for e in ended if e.x_0 is not None)
+        torch.testing.assert_close(e.result, sample(request(*requests[e.key]), model), rtol=0, atol=1e-6)
+    assert lanes.totals.items == sum(e.evaluated for e in ended if e.result is not None)
     lanes.close()
 
 
@@ -63,7 +53,7 @@ def test_a_newcomer_joins_while_others_run() -> None:
     assert lanes.cancel("long")
     assert lanes.wait(1) == []  # nothing is open: it does not wait
     lanes.close()
-    assert 0 < lanes.busy_s <= lanes.open_s + 0.1  # what was out when its request was cancelled
+    assert 0 < lanes.totals.busy_s <= lanes.totals.open_s + 0.1  # what was out when its request was cancelled
 
 
 def test_open_time_is_summed_over_samplers() -> None:
@@ -79,8 +69,8 @@ def test_open_time_is_summed_over_samplers() -> None:
     collect(lanes, 2)
     end = time.perf_counter()
     lanes.close()
-    assert 0.05 + 2 * 0.05 <= lanes.request_s <= (end - began) + (end - second)
-    assert 0.1 <= lanes.open_s <= end - began
+    assert 0.05 + 2 * 0.05 <= lanes.totals.request_s <= (end - began) + (end - second)
+    assert 0.1 <= lanes.totals.open_s <= end - began
 
 
 def test_a_fault_of_the_model_is_an_answer() -> None:
@@ -97,3 +87,8 @@ def test_a_fault_of_the_model_is_an_answer() -> None:
 def test_lanes_are_at_least_one() -> None:
     with pytest.raises(ValueError, match="lanes must be at least 1"):
         Lanes(model, 0, 8)
+    lanes = Lanes(model, 2, 8)
+    with pytest.raises(ValueError, match="lanes must be at least 1"):
+        lanes.resize(0)
+    assert lanes.n == 2
+    lanes.close()

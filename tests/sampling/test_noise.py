@@ -1,12 +1,15 @@
 """The contract of randomness: an image depends on (seed, index) and on nothing else."""
 
+from itertools import islice
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import kstest
 from torch import Tensor
 
-from genserve.sampling.noise import SEED_MAX, Streams, drawn_classes
+from genserve.sampling.noise import SEED_MAX, Streams, drawn_classes, uniforms
 
 integers = st.integers(0, SEED_MAX)
 
@@ -88,3 +91,18 @@ def test_a_drawn_class_knows_nothing_of_the_noise() -> None:
     between = torch.corrcoef(torch.stack([classes, means]))[0, 1].item()
     assert abs(between) < 4 / 4000**0.5  # four standard errors
     assert drawn_classes(5, [7], 2)[0] == classes[7]
+
+
+def test_a_text_has_numbers_of_its_own_and_keeps_them() -> None:
+    """They are uniform in [0, 1); a longer text begins with those of a shorter one."""
+    first, again, other, next_seed = (
+        list(islice(uniforms(*key), 4000)) for key in ((7, 0), (7, 0), (7, 1), (8, 0))
+    )
+    assert first == again
+    assert not set(first) & set(other)
+    assert not set(first) & set(next_seed)
+    assert min(first) >= 0
+    assert max(first) < 1
+    assert kstest(first, "uniform").pvalue > 1e-4
+    with pytest.raises(ValueError, match="seed and image indices must be in 0 to"):
+        next(uniforms(-1, 0))

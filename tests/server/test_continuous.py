@@ -5,7 +5,6 @@ import io
 import itertools
 import json
 import re
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,8 @@ import pytest
 from grpc_client import predict
 from PIL import Image
 from real_server import Server, wait_until
+
+from genserve.commands.page_pictures import CHROMIUM
 
 pytestmark = pytest.mark.server
 URL = "/predictions/diffusion"
@@ -104,6 +105,22 @@ def test_who_hangs_up_frees_its_place(server: Server) -> None:
     wait_until(lambda: metric(server, "genserve_cancelled_total"), cancelled + 1)
 
 
+def test_who_hangs_up_a_plain_request_frees_its_place_if_it_asks_for_that(server: Server) -> None:
+    cancelled = metric(server, "genserve_cancelled_total")
+    with (
+        server.client() as client,
+        client.stream("POST", URL, json=LONG, headers={"X-Hang-Up": "notice"}) as answer,
+    ):
+        assert answer.headers["content-type"] == "application/x-genserve-late"
+        assert next(answer.iter_raw()) == b"\n"
+    wait_until(lambda: metric(server, "genserve_cancelled_total"), cancelled + 1)
+    with server.client() as client:
+        plain = client.post(URL, json=LONG | {"num_samples": 4})
+        late = client.post(URL, json=LONG | {"num_samples": 4}, headers={"X-Hang-Up": "notice"})
+    empty, head, body = late.content.split(b"\n", 2)
+    assert (empty, json.loads(head)["status"], body) == (b"", 200, plain.content)
+
+
 def test_a_short_request_does_not_wait_until_long_ones(server: Server) -> None:
     def seconds(fields: dict[str, Any]) -> float:
         began = time.monotonic()
@@ -163,20 +180,6 @@ def test_grpc_gets_clear_errors(server: Server) -> None:
     assert predict(server.port + 3, "diffusion", {"num_samples": b"1"}).startswith(b"\x89PNG")
 
 
-def test_a_second_worker_is_refused_and_the_first_goes_on(server: Server) -> None:
-    url = f"{server.management}/models/diffusion"
-    with server.client() as client:
-        scaled = httpx.put(url, params={"min_worker": 2, "max_worker": 2, "synchronous": "true"}, timeout=120)
-        assert scaled.status_code == 500
-        for _ in range(3):
-            assert client.post(URL, json={"steps": 5}, timeout=5).status_code == 200
-        back = httpx.put(url, params={"min_worker": 1, "max_worker": 1, "synchronous": "true"}, timeout=120)
-        assert back.status_code == 200
-        assert client.post(URL, json={"steps": 5}, timeout=5).status_code == 200
-    assert [w["status"] for w in httpx.get(url).json()[0]["workers"]] == ["READY"]
-    assert "runs with exactly one worker" in (server.home / "logs" / "model_log.log").read_text()
-
-
 def test_a_batched_archive_says_that_it_does_not_stream(server: Server) -> None:
     with server.client() as client:
         answer = client.post("/predictions/diffusion-batched", json={"stream": True})
@@ -232,9 +235,6 @@ def test_memory_is_flat_over_five_thousand_requests(server: Server) -> None:
         early = megabytes()
         ask(4000)
     assert megabytes() < 1.03 * early
-
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.mark.skipif(

@@ -4,17 +4,19 @@ import base64
 import gzip
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
 import httpx
 import pytest
 from grpc_client import predict
-from real_server import ROOT, Server
+from real_server import ROOT, Server, wait_until
 
 pytestmark = pytest.mark.server
 URL = "/predictions/diffusion"
-SEVEN = (ROOT / "docs" / "seven.png").read_bytes()
+SEVEN = (ROOT / "docs" / "images" / "seven.png").read_bytes()
 SMALL = {"num_samples": 1, "steps": 1, "format": "json"}
 
 
@@ -81,26 +83,53 @@ def test_bodies_of_every_kind_are_told_what_they_are(server: Server) -> None:
         assert post(b'{"num_samples": null, "steps": 1, "seed": null}').status_code == 200
 
 
-def test_fields_in_the_envelopes_of_other_servers_draw_the_same(server: Server) -> None:
+def log_bytes(server: Server) -> int:
+    return sum(path.stat().st_size for path in server.home.rglob("*.log"))
+
+
+def accesses(server: Server) -> int:
+    """Return how many requests to the model are in the log of accesses."""
+    return (server.home / "logs/access_log.log").read_text().count(URL)
+
+
+def test_an_empty_json_body_is_a_request_and_a_line_in_the_log(server: Server) -> None:
+    with server.client() as client, ThreadPoolExecutor(16) as pool:
+        post = partial(client.post, URL, headers={"Content-Type": "application/json"})
+        assert post(content=b"").status_code == 200
+        before, accessed = log_bytes(server), accesses(server)
+        answers = list(pool.map(lambda _: post(content=b""), range(16)))
+        assert [answer.status_code for answer in answers] == [200] * 16
+        assert [post(content=text).status_code for text in (b"{", b"\xff", b"[" * 50_000)] == [400] * 3
+    wait_until(lambda: accesses(server) - accessed, 19)
+    assert log_bytes(server) - before < 19 * 1000  # each has a line of access; the worker tells its counters
+    assert "Failed json decoding" not in "".join(path.read_text() for path in server.home.rglob("*.log"))
+
+
+@pytest.mark.parametrize("content", ["4", '"ddim"', "[4]"])
+def test_a_part_that_was_sent_as_json_is_text_or_refused(server: Server, content: str) -> None:
+    name = "sampler" if "ddim" in content else "steps"
+    parts = {"num_samples": (None, "1"), name: ("f.json", content, "application/json")}
+    with server.client() as client:
+        answer = client.post(URL, files=parts)
+    if name == "sampler":
+        assert (answer.status_code, answer.headers["X-Sampler"]) == (200, "ddim")
+    else:
+        assert (answer.status_code, answer.json()["field"]) == (400, "steps")
+        assert answer.json()["message"] == "not text"
+
+
+def test_fields_in_data_draw_the_same(server: Server) -> None:
     fields = {**SMALL, "seed": 3, "label": 7}
-    tensors = [
-        {"name": k, "shape": [1], "datatype": "BYTES" if isinstance(v, str) else "INT64", "data": [v]}
-        for k, v in fields.items()
-    ]
     with server.client() as client:
         sent = [
             client.post(URL, json=fields),
             client.post(URL, json={"data": fields}),
             client.post(URL, files={"data": json.dumps(fields)}),
             client.post(URL, files={"data": ("f.json", json.dumps(fields), "application/json")}),
-            client.post("/v1/models/diffusion:predict", json={"instances": [fields]}),
-            client.post("/v2/models/diffusion/infer", json={"id": "1", "inputs": tensors}),
         ]
         assert [answer.status_code for answer in sent] == [200] * len(sent), [a.text[:200] for a in sent]
         remote = predict(server.port + 3, "diffusion", {"data": json.dumps(fields).encode()})
         assert {answer.content for answer in sent} == {remote}
-        several = client.post("/v1/models/diffusion:predict", json={"instances": [fields, fields]})
-        assert (several.status_code, several.json()["field"]) == (400, "instances")
         files = client.post("/predictions/energy", files={"data": ("seven.png", SEVEN, "image/png")})
         assert files.content == client.post("/predictions/energy", files={"images": SEVEN}).content
 

@@ -67,7 +67,7 @@ def test_between_two_seeds_the_ends_are_the_plain_pictures(server: Server) -> No
 def test_a_mask_alone_is_refused(server: Server) -> None:
     with server.client() as client:
         answer = client.post(
-            "/predictions/diffusion", files={"mask": (ROOT / "docs" / "mask.png").read_bytes()}
+            "/predictions/diffusion", files={"mask": (ROOT / "docs" / "images" / "mask.png").read_bytes()}
         )
     assert answer.status_code == 400
     assert answer.json()["field"] == "mask"

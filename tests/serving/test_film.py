@@ -5,7 +5,7 @@ import torch
 from genserve.sampling.samplers import Query, heun, sample
 from genserve.sampling.schedules import karras
 from genserve.sampling.wrappers import watched
-from genserve.serving.replies import Film
+from genserve.serving.film import Film
 
 
 def look(film: Film, sigma: float, x_0: float) -> None:

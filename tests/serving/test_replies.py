@@ -13,8 +13,10 @@ from PIL import Image
 
 from genserve.images import to_pixels
 from genserve.serving.fields import BadRequest
+from genserve.serving.limits import ANSWER_MAX
 from genserve.serving.orders import Order
-from genserve.serving.replies import Reply, answer, failure, refusal, too_late
+from genserve.serving.picture_replies import answer
+from genserve.serving.replies import Reply, failure, refusal, sendable, too_late
 
 X_0 = torch.linspace(-1, 1, 2 * 3 * 4 * 5).view(2, 3, 4, 5)  # two colour pictures
 PIXELS = to_pixels(X_0)
@@ -64,6 +66,12 @@ def test_pictures_that_are_not_finite_are_an_error() -> None:
     order = Order(task="sample", n=2, seed=9)
     with pytest.raises(ValueError, match="NaN or infinity"):
         answer(order, FACTS, X_0 / 0, 7, None, {})
+
+
+def test_an_answer_that_is_too_long_for_the_host_is_refused() -> None:
+    assert sendable(Reply(bytes(ANSWER_MAX), "image/png")).status == 200
+    with pytest.raises(BadRequest, match="the answer has 15728641 bytes"):
+        sendable(Reply(bytes(ANSWER_MAX + 1), "image/png"))
 
 
 def test_errors_name_what_a_client_can_change() -> None:

@@ -15,9 +15,9 @@ fields_of = partial(rows.fields_of, kind=EnergyRequest)
 @pytest.mark.parametrize(
     ("row", "fields", "text"),
     [
-        ({"body": {"steps": 4}}, {"steps": 4}, False),  # application/json
-        ({"body": bytearray(b'{"steps": 4}')}, {"steps": 4}, False),  # JSON under another content type
-        ({"body": '{"steps": 4}'}, {"steps": 4}, False),  # text/plain
+        ({"body": bytearray(b'{"steps": 4}')}, {"steps": 4}, False),  # JSON, whatever its content type
+        ({"body": {"steps": 4}}, {"steps": 4}, False),  # JSON that the host has parsed
+        ({"body": '{"steps": 4}'}, {"steps": 4}, False),  # text/plain that the host has decoded
         ({"body": bytearray(b"")}, {}, True),  # no body
         ({"body": bytearray(b" \n")}, {}, True),
         (
@@ -47,6 +47,7 @@ def test_each_way_of_sending_fields(row: dict[str, Any], fields: dict[str, Any],
         ({"body": 3}, {}),
         ({"body": None}, {"Content-Type": "application/json", "Content-Length": "4"}),
         ({"body": "x"}, {}),
+        ({"body": bytearray(b'"{}"')}, {"Content-Type": "application/json", "Content-Length": "4"}),
         ({"body": bytearray(b"null")}, {}),
         ({"body": bytearray(b"[]")}, {}),
         ({"body": bytearray(b"MM\x00* a TIFF \xff")}, {"Content-Type": "image/tiff"}),
@@ -118,8 +119,37 @@ def test_a_part_that_the_host_parsed_is_refused(value: Any) -> None:
     assert caught.value.field == "steps"
 
 
-@pytest.mark.parametrize("body", ["", "  ", b"  "])
+@pytest.mark.parametrize(
+    ("text", "value"), [(b'"ddim"', "ddim"), (b"ddim", "ddim"), (b"[" * 100_000, "[" * 100_000)]
+)
+def test_a_part_that_was_sent_as_json_is_the_text_that_it_holds(text: bytes, value: str) -> None:
+    headers = {"sampler": {"content-type": "application/json"}}
+    assert fields_of({"sampler": bytearray(text)}, headers) == ({"sampler": value}, True)
+
+
+@pytest.mark.parametrize("text", [b"4", b"null", b"[4]", b'{"a": 1}', b"true"])
+def test_a_part_that_was_sent_as_json_and_is_no_text_is_refused(text: bytes) -> None:
+    with pytest.raises(BadRequest, match="not text") as caught:
+        fields_of({"steps": bytearray(text)}, {"steps": {"content-type": "application/json"}})
+    assert (caught.value.field, caught.value.allowed) == (
+        "steps",
+        "a form field without a content type of its own",
+    )
+    assert fields_of({"steps": bytearray(b"4")}, {"steps": {"content-type": "text/plain"}})[0] == {
+        "steps": "4"
+    }
+
+
+@pytest.mark.parametrize("body", ["", "  ", b"  ", b'""'])
 def test_json_without_anything_in_it_is_not_told_to_be_json(body: Any) -> None:
     headers = {"Content-Type": "application/json", "content-length": "2"}
     with pytest.raises(BadRequest, match="not a JSON object"):
         fields_of({"body": body}, headers)
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t"])
+@pytest.mark.parametrize("value", [b"4", b"\xff", {"a": 1}])
+def test_a_field_without_a_name_is_the_body_s_mistake(name: str, value: Any) -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse(EnergyRequest, *fields_of({name: value}, {}))
+    assert caught.value.field == "body"

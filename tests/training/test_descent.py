@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from small_programs import fit
 
-from genserve.runs.directory import read_state, read_weights
+from genserve.runs.tensors import read_state, read_weights
 
 RECIPES: list[tuple[str, dict[str, Any]]] = [
     ("train_diffusion", {}),
     ("train_energy", {}),
     ("train_energy", {"recipe": "contrastive", "channels": (4, 8), "energy_limit": 1e9}),
     ("distill_diffusion", {}),
+    ("train_vae", {}),
 ]
 
 

@@ -9,7 +9,8 @@ from PIL import Image
 from small_programs import PROGRAMS, ROOT, SETTINGS, config_of, fit
 
 from genserve.cli import plain_errors
-from genserve.runs.directory import read_state
+from genserve.learning.ranks import Ranks
+from genserve.runs.tensors import read_state
 
 
 def test_a_place_that_cannot_be_written_ends_in_one_line(pictures: Path, tmp_path: Path) -> None:
@@ -35,6 +36,41 @@ def test_a_setting_that_makes_no_sense_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         config_of(name, tmp_path, tmp_path, **more)
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "message"),
+    [
+        ("train_gan", {"start_from": "x"}, "start_from is not possible for a GAN: .* keeps no discriminator"),
+        ("train_gan", {"batch_size": 6}, "batch_size must be a multiple of critic.group 4, got 6"),
+        ("train_gan", {"critic": {"group": 0}}, "critic.group must be at least 1, got 0"),
+        ("train_gan", {"r1": -1.0}, "r1 must be at least 0, got -1"),
+        ("train_gan", {"r1_every": 0}, "r1_every must be at least 1, got 0"),
+        ("train_vae", {"prior_epochs": 1}, "prior_epochs must be in 0 to epochs - 1, got 1"),
+        ("train_vae", {"prior_batch": 0}, "prior_batch must be above 0, got 0"),
+        ("train_vae", {"prior_lr": float("nan")}, "prior_lr must be above 0, got nan"),
+        ("train_vae", {"kl_warmup": -1}, "kl_warmup must be at least 0, got -1"),
+        ("train_vae", {"validation": -1}, "validation must be at least 0, got -1"),
+    ],
+)
+def test_a_setting_of_one_program_that_makes_no_sense_is_named(
+    name: str, more: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        config_of(name, tmp_path, tmp_path, **more)
+
+
+@pytest.mark.parametrize("name", ["train_gan", "train_vae"])
+def test_what_learns_in_one_process_says_so(name: str, pictures: Path, tmp_path: Path) -> None:
+    ranks = Ranks(rank=0, size=2, device=torch.device("cpu"))
+    with pytest.raises(ValueError, match="is trained by one process"):
+        PROGRAMS[name]["fit"](config_of(name, tmp_path, pictures), ranks)
+
+
+def test_validation_leaves_images_to_learn_from(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="validation must be below the number of images 8, got 8"):
+        fit("train_vae", tmp_path, pictures, validation=8)
+    assert not (tmp_path / "train_vae").exists()
 
 
 @pytest.mark.parametrize("name", SETTINGS)

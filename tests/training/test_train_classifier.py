@@ -9,12 +9,14 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from genserve.data.batches import batch_indices
-from genserve.data.pictures import DataConfig, load_images
+from genserve.data.batches import AugmentConfig, WarpConfig, batch_indices, warped
+from genserve.data.pictures import DataConfig, load_images, set_aside
 from genserve.images import normalise
 from genserve.learning.checkpoint import Checkpoint
+from genserve.learning.classifying import Batches, NetConfig, TrainConfig, optimizer_of
 from genserve.models.classifier import Classifier
-from genserve.runs.directory import load_classifier
+from genserve.models.labels import Airbench
+from genserve.runs.directory import config_of, load_classifier, read_config, read_metrics
 
 PROGRAM = runpy.run_path(str(Path(__file__).parents[2] / "training/train_classifier.py"))
 
@@ -29,9 +31,24 @@ POOLED = {
 }
 
 
+AIRBENCH: dict[str, Any] = {
+    "net": {"blocks": "airbench", "channels": (8, 12)},
+    "augment": AugmentConfig(shift=1, reflect=True),
+    "flip_in_turn": True,
+    "hold_out": 100,
+    "lr": 0.5,
+    "momentum": 0.85,
+    "bias_lr": 64.0,
+    "schedule": "triangle",
+    "whitening_epochs": 1,
+    "average": "lookahead",
+    "label_smoothing": 0.1,
+}
+
+
 def fit(output: Path, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Train for three epochs of 10 batches and return everything that the run wrote."""
-    config = PROGRAM["TrainConfig"](
+    config = TrainConfig(
         output=str(output),
         data=DataConfig(name="digits"),
         epochs=3,
@@ -40,15 +57,16 @@ def fit(output: Path, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
         warmup=5,
         precision="fp32",
         device="cpu",
-        **settings | {"net": PROGRAM["NetConfig"](**settings["net"])},
+        **settings | {"net": NetConfig(**settings["net"])},
     )
     PROGRAM["main"](config)
-    names = ("weights", "train_features_stats")
-    files = [safetensors.torch.load_file(output / f"classifier/{name}.safetensors") for name in names]
-    return files[0] | files[1]
+    tensors: dict[str, torch.Tensor] = {}
+    for path in (output / "classifier").glob("*.safetensors"):
+        tensors |= safetensors.torch.load_file(path)
+    return tensors
 
 
-@pytest.mark.parametrize("settings", [RESIDUAL, POOLED], ids=["residual", "pooled"])
+@pytest.mark.parametrize("settings", [RESIDUAL, POOLED, AIRBENCH], ids=["residual", "pooled", "airbench"])
 def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +88,7 @@ def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
 
 
 def test_augmentation_moves_each_image_by_its_own_amount_and_nothing_at_0() -> None:
-    warped, warp = PROGRAM["warped"], PROGRAM["WarpConfig"]
+    warp = WarpConfig
     x, rng = torch.rand(50, 1, 9, 9), torch.Generator().manual_seed(0)
     still = warped(x, warp(degrees=0, scale=0, shift=0), rng)
     torch.testing.assert_close(still, x, rtol=0, atol=1e-5)
@@ -98,10 +116,70 @@ def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
 
 def test_biases_of_norms_learn_faster_and_decay_as_much() -> None:
     classifier = Classifier((3, 8, 8), 10, **POOLED["net"])
-    config = PROGRAM["TrainConfig"](momentum=0.85, bias_lr=64.0, weight_decay=0.01)
-    others, biases = PROGRAM["optimizer_of"](classifier, config).param_groups
+    config = TrainConfig(momentum=0.85, bias_lr=64.0, weight_decay=0.01)
+    others, biases = optimizer_of(classifier, config).param_groups
     assert [p.shape for p in biases["params"]] == [(16,)] * 4
     assert len(others["params"]) == sum(p.requires_grad for p in classifier.parameters()) - 4
     assert (others["faster"], biases["faster"]) == (1, 64)
     assert biases["faster"] * biases["weight_decay"] == pytest.approx(others["weight_decay"])
-    assert isinstance(PROGRAM["optimizer_of"](classifier, PROGRAM["TrainConfig"]()), torch.optim.AdamW)
+    assert isinstance(optimizer_of(classifier, TrainConfig()), torch.optim.AdamW)
+
+
+def test_a_classifier_to_be_served_learns_and_is_measured_on_images_held_out(tmp_path: Path) -> None:
+    weights = fit(tmp_path, AIRBENCH)
+    run = tmp_path / "classifier"
+    assert not (run / "train_features_stats.safetensors").exists()
+    assert read_config(run)["held_out"]["images"] == 100
+    assert read_config(run)["data"]["images"] == 1400
+    first, *_, last = read_metrics(run)
+    assert last["loss"] < first["loss"]
+    model = config_of(run)
+    assert (model.family, model.mirror) == ("labels", True)  # type: ignore[attr-defined]
+    network = model.build().eval()
+    network.load_state_dict({name: weights[name] for name in network.state_dict()})
+    _, kept = set_aside(load_images(DataConfig(name="digits"), "train"), 100, 0)
+    right = (network(normalise(kept.x))[0].argmax(1) == kept.y).float().mean().item()
+    assert right == pytest.approx(last["held_out_accuracy"])
+
+
+def test_the_bias_of_the_stem_learns_for_the_first_epochs_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(Airbench, "learn_stem", lambda self, learn: calls.append(learn))
+    fit(tmp_path, AIRBENCH)
+    assert calls == [True] + [True] * 10 + [False] * 20
+
+
+def test_the_bias_of_the_stem_has_learnt_something_unless_it_was_not_to(tmp_path: Path) -> None:
+    assert fit(tmp_path / "learns", AIRBENCH)["body.0.bias"].abs().max() > 1e-4
+    assert not fit(tmp_path / "does_not", AIRBENCH | {"whitening_epochs": 0})["body.0.bias"].any()
+
+
+def test_images_are_mirrored_in_turn_epoch_by_epoch() -> None:
+    digits = load_images(DataConfig(name="digits"), "train")
+    config = TrainConfig(flip_in_turn=True, batch_size=1500, epochs=2)
+    batches, x = Batches(config, digits, torch.device("cpu")), normalise(digits.x)
+    for epoch in range(2):
+        shown, _ = batches(epoch)
+        picked = batch_indices(1500, 1500, 1, 0, epoch)
+        turned = batches.flip_first[picked] ^ bool(epoch)
+        assert shown[turned].equal(x[picked][turned].flip(-1))
+        assert shown[~turned].equal(x[picked][~turned])
+    assert 600 < batches.flip_first.sum() < 900
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"schedule": "steps"}, "schedule must be cosine or triangle, got 'steps'"),
+        ({"average": "none"}, "average must be ema or lookahead, got 'none'"),
+        ({"hold_out": -1}, "hold_out must be at least 0, got -1"),
+        ({"whitening_epochs": -2}, "whitening_epochs must be at least 0, got -2"),
+    ],
+)
+def test_a_setting_of_the_served_classifier_that_makes_no_sense_is_named(
+    more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**more)

@@ -1,38 +1,25 @@
-"""Deal with what TorchServe 0.12 does to a worker; only this file imports it."""
+"""Time the visits of TorchServe 0.12, and tell it what was counted; only this file imports it."""
 
 import copy
-import fcntl
 import threading
 import time
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Callable
+from typing import Any
 
 from genserve.serving.meter import Meter
 
 SLICE_MIN_S, SLICE_MAX_S = 0.005, 0.1  # between two visits of the host
+# The share of the requests that the host hands over at a time which may not be open, 1 in 13: room for those
+# that are answered at once, such as refusals. If all were open, newcomers would wait in the host's queue.
+SPARE = 13
 TELL_EVERY_S = 1.0  # seconds; what was counted since then is lost with a worker that dies
 HOST_SHARE, HOST_SHARE_EARLY = 0.05, 0.15  # of the time that its visits may take, and that an early one may
+WORTH_A_VISIT = 8  # one reply for this many open requests
 
 
-def only_worker(directory: Path) -> IO[bytes]:
-    """Return the lock that makes this process a continuous archive's only worker; it ends with the process.
-
-    The host lets a worker wait for requests while it holds the queue's lock, so that an idle second worker
-    blocks the busy first one. The lock is on the contract, which all workers of a version share.
-
-    Raises:
-        RuntimeError: another worker has it.
-    """
-    contract = (directory / "model.json").open("rb")
-    try:
-        fcntl.flock(contract, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        contract.close()
-        raise RuntimeError(
-            "a continuous archive runs with exactly one worker, and it has one: scale back to min_worker=1 "
-            "and max_worker=1, or build it for many with ./scripts/build_archives --mode batched"
-        ) from None
-    return contract
+def places(batch: int) -> int:
+    """Return how many requests may be open of those that the host hands over: the rest can be refused."""
+    return batch - batch // SPARE
 
 
 def tell(metrics: Any, meter: Meter, version: str) -> None:
@@ -74,15 +61,19 @@ class Slices:
 
     A client that has its answer often asks again at once, and the host's next visit is too soon for that: a
     visit that brought answers is followed by an early one.
+
+    Args:
+        clock: returns the time in seconds; a simulation has its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self._left, self._away_s, self._answered = 0.0, 0.0, False
 
     def enter(self) -> float:
         """Note that the host has come; return for how many seconds to keep it."""
         if self._left:
-            away = min(time.perf_counter() - self._left, SLICE_MAX_S)
+            away = min(self._clock() - self._left, SLICE_MAX_S)
             self._away_s += 0.1 * (away - self._away_s)
         share = HOST_SHARE_EARLY if self._answered else HOST_SHARE
         return min(max(self._away_s / share, SLICE_MIN_S), SLICE_MAX_S)
@@ -94,5 +85,10 @@ class Slices:
             coming_back: it will be back at once, because requests are open.
             answered: it takes answers along.
         """
-        self._left = time.perf_counter() if coming_back else 0.0
+        self._left = self._clock() if coming_back else 0.0
         self._answered = answered
+
+
+def worth_a_visit(n_open: int) -> int:
+    """Return how many answers end a visit early, with this many requests open."""
+    return max(1, n_open // WORTH_A_VISIT)

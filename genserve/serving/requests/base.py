@@ -1,48 +1,37 @@
-"""What every request is: fields, and the order and setting that they become for one model."""
+"""What every request is: fields, and the job that they become for one model."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
-
-from genserve.runs.contract import Spec
 from genserve.sampling.defaults import BadSetting, Defaults
-from genserve.sampling.samplers import Sampler, See
 from genserve.sampling.settings import Setting
 from genserve.serving.fields import BadRequest, Fields
-from genserve.serving.orders import Order
+from genserve.serving.jobs.base import Job
+from genserve.serving.limits import PIXELS_MAX, WORK_MAX
 
-# What an answer says of each image beside its pixels, by name: numbers, rounded.
-Notes = dict[str, list[Any]]
+# outputs in KServe's second protocol that every model can have
+ALWAYS = {
+    "settings": ("BYTES", "[n]", "JSON: what else the answer depends on"),
+    "description": ("BYTES", "[n]", "JSON, of the task `describe`"),
+}
 
 
 class Request(Fields, ABC):
     """What a client may ask of one family."""
 
+    work_max: ClassVar[int] = WORK_MAX  # items x evaluations of one request
+    size_max: ClassVar[int] = PIXELS_MAX  # values in one answer
+
     @abstractmethod
-    def resolved(self, spec: Spec) -> tuple[Order, Setting | None]:
-        """Return what the answer is to be, and how its images are drawn, if any are drawn.
+    def job(self, spec: Any, computed: dict[str, str]) -> Job | None:
+        """Return what is to be done; None if the model is to be described.
+
+        Args:
+            spec: the contract of a model of this family.
+            computed: by what its network is evaluated, and in which precision: answers depend on it.
 
         Raises:
             BadRequest: a field does not fit the model or another field.
-        """
-
-    @staticmethod
-    @abstractmethod
-    def begin(
-        order: Order,
-        setting: Setting | None,
-        spec: Spec,
-        device: torch.device,
-        see: See | None,
-        notes: Notes,
-    ) -> Sampler:
-        """Return the sampler whose result is the answer.
-
-        Args:
-            order, setting: what `resolved` has returned.
-            see: is shown every query and the guess of x_0.
-            notes: is filled with what the answer says of each image beside its pixels.
         """
 
     def _only_task(self, task: str) -> None:

@@ -9,11 +9,12 @@ from genserve.sampling.noise import SEED_MAX
 from genserve.sampling.samplers import Sampler, See
 from genserve.sampling.settings import Setting
 from genserve.sampling.solvers import SAMPLERS, TAKE_ETA
-from genserve.serving.fields import BadRequest, Count, Picture, Real, field
-from genserve.serving.orders import Order
-from genserve.serving.requests.base import Notes, fitting
+from genserve.serving.fields import BadRequest, field
+from genserve.serving.orders import Notes, Order
+from genserve.serving.requests.base import fitting
 from genserve.serving.requests.pictures import PictureRequest
 from genserve.serving.requests.sent import kept, picture
+from genserve.serving.values import Count, Picture, Real
 
 STRENGTH = 0.5  # of a start from a picture, if nothing is kept
 RESAMPLE = 4  # of kept pixels; docs/quality.md has the figures
@@ -83,7 +84,7 @@ class DiffusionRequest(PictureRequest):
         n, seed = self._count(), self._seed()
         self._check_format()
         self._check_start()
-        label = self._labels(spec, seed, n, draw=self.init_image is None)
+        label = self._labels(spec.classes, seed, n, draw=self.init_image is None)
         if self.seed_to is not None:
             self._check_ends(n)
             label = label and [label[0]] * n
@@ -92,7 +93,7 @@ class DiffusionRequest(PictureRequest):
         setting = self._setting(spec, (spec.guidance if label else 1.0))
         start = None
         if self.init_image is not None:
-            start = picture("init_image", self.init_image, spec).expand(n, *spec.shape)
+            start = picture("init_image", self.init_image, spec.shape).expand(n, *spec.shape)
         order = self._order(
             spec,
             task=self.task,
@@ -104,7 +105,7 @@ class DiffusionRequest(PictureRequest):
             nfe=setting.nfe,
             facts=self._facts(setting),
             pictures=start,
-            keep=kept(self.mask, spec),
+            keep=kept(self.mask, spec.shape),
         )
         return order, setting
 

@@ -9,12 +9,14 @@ from genserve.runs.contract import Spec
 from genserve.sampling.defaults import Defaults
 from genserve.sampling.settings import Setting
 from genserve.sampling.solvers import SAMPLERS, TAKE_ETA, WALKS
-from genserve.serving.fields import SAMPLES_MAX, BadRequest, Picture, Pictures, Real, field
+from genserve.serving.fields import BadRequest, field
+from genserve.serving.limits import SAMPLES_MAX
 from genserve.serving.orders import Order
 from genserve.serving.requests.base import fitting
 from genserve.serving.requests.energy_tasks import TASKS, Task, answering, walk_of
 from genserve.serving.requests.pictures import PictureRequest
-from genserve.serving.requests.sent import kept, picture
+from genserve.serving.requests.sent import kept, picture, pictures_field
+from genserve.serving.values import Picture, Pictures, Real
 
 
 class EnergyRequest(PictureRequest):
@@ -26,14 +28,7 @@ class EnergyRequest(PictureRequest):
         + ", also at `POST /explanations/...`; `describe`: what the model is and what its defaults are",
         one_of=(*TASKS, "describe"),
     )
-    images: Pictures = field(
-        None,
-        "base64 in JSON, one or a list; a file in multipart; or the whole body one picture file",
-        f"1 to {SAMPLES_MAX} pictures of the model's size",
-        file=True,
-        body=True,
-        repr=False,  # a client's pictures belong in no log
-    )
+    images: Pictures = pictures_field()
     mask: Picture | None = field(
         None,
         "of `restore`: what is white stays, what is black is filled",
@@ -80,13 +75,13 @@ class EnergyRequest(PictureRequest):
         self._check_format()
         if task.pictures:
             self._check_formats(task, name)
-        label = self._labels(spec, seed, n, draw=name == "sample")
+        label = self._labels(spec.classes, seed, n, draw=name == "sample")
         sigma = self._sigma(spec, name)
         setting = self._setting_of(spec, name, sigma) if task.draws else None
         if setting is None:
             self._refuse(f"{name} takes no step", "steps", "sampler", "step_size", "noise", "eta", "schedule")
             self._refuse(f"{name} draws nothing and knows no class", "seed", "label")
-        pictures = [picture("images", data, spec, k) for k, data in enumerate(files)]
+        pictures = [picture("images", data, spec.shape, k) for k, data in enumerate(files)]
         order = self._order(
             spec,
             task=name,
@@ -98,7 +93,7 @@ class EnergyRequest(PictureRequest):
             facts=_facts(name, setting, sigma),
             format="json" if name == "score" else self.format,
             pictures=torch.stack(pictures) if pictures else None,
-            keep=kept(self.mask, spec),
+            keep=kept(self.mask, spec.shape),
             pictured=name != "score",
             sigma=sigma,
         )

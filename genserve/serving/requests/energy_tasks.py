@@ -10,8 +10,7 @@ from genserve.runs.contract import Spec, Walk
 from genserve.sampling.langevin import Slope
 from genserve.sampling.samplers import Query, Sampler, See, level
 from genserve.sampling.settings import Setting
-from genserve.serving.orders import Order
-from genserve.serving.requests.base import Notes
+from genserve.serving.orders import Notes, Order
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,12 @@ from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.protocol.otf_message_handler import create_predict_response
 
+from genserve.serving.hosts import held, torchserve
+from genserve.serving.hosts.held import CONTENT_TYPE, HEADER, NOTICE
+from genserve.serving.hosts.parcels import parcel
 from genserve.serving.hosts.visits import SLICE_MAX_S
 
+pytestmark = pytest.mark.alone
 HELD = "held"
 
 
@@ -27,6 +31,7 @@ class Host:
     def __init__(self, handler: Any) -> None:
         self.handler = handler
         self.bodies: dict[str, dict[str, Any]] = {}  # of the open requests
+        self.headers: dict[str, dict[str, str]] = {}  # of those that send any
         metrics = MetricsCacheYamlImpl(str(ROOT / "metrics.yaml"))
         metrics.initialize_cache()
         self.context = Context("diffusion", "", {}, 64, None, "0.12.0", metrics=metrics)
@@ -35,7 +40,9 @@ class Host:
         """Return what each open request is sent: HELD, or (status, headers, body, None | more | last)."""
         ids = list(self.bodies)
         self.context.request_ids = dict(enumerate(ids))
-        self.context.request_processor = [RequestProcessor({"explain": "False"}) for _ in ids]
+        self.context.request_processor = [
+            RequestProcessor({"explain": "False", **self.headers.get(key, {})}) for key in ids
+        ]
         self.context.stopping_criteria = None
         data = [{"body": body} if body else {} for body in self.bodies.values()]
         bodies = self.handler.handle(data, self.context)
@@ -90,6 +97,34 @@ def test_a_plain_request_is_held_and_then_answered_whole(host: Host) -> None:
     assert "sample;dur=" in headers["Server-Timing"]
 
 
+def test_answers_that_are_too_long_together_go_with_several_visits(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torchserve, "parcel", lambda replies: parcel(replies, 2000))
+    monkeypatch.setattr(host.handler._slices, "enter", lambda: 60.0)
+    monkeypatch.setattr(torchserve, "worth_a_visit", lambda n: n)
+    for k in range(3):
+        host.bodies[f"{k}"] = {"num_samples": 1, "steps": 1, "seed": k, "format": "npy", "scale": 2}
+    visits = [host.visit() for _ in range(3)]
+    assert [sum(sent != HELD for sent in visit.values()) for visit in visits] == [1, 1, 1]
+    assert [visit[key][0] for visit in visits for key in visit if visit[key] != HELD] == [200] * 3
+    assert not host.bodies
+
+
+def test_newcomers_that_take_long_to_read_wait_for_the_next_visit(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torchserve, "ADMIT_S", -1.0)  # over before it begins
+    idle: list[Any] = []  # calls of what may wait for other workers
+    monkeypatch.setattr(host.handler._anchors, "idle", lambda *arguments: idle.append(arguments))
+    host.bodies |= {f"{k}": {"steps": 0} for k in range(2)}
+    assert host.visit() == {"0": HELD, "1": HELD}
+    assert not idle
+    monkeypatch.undo()
+    sent = host.visit()
+    assert [status for status, *_ in sent.values()] == [400, 400]
+
+
 def test_a_stream_begins_at_once_and_a_short_one_comes_whole(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,13 +161,14 @@ def test_newcomers_leave_first_and_bad_ones_at_once(host: Host) -> None:
 
 def test_a_request_that_is_not_done_in_time_is_a_504(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     service = host.handler.service
-    monkeypatch.setattr(service, "running", replace(service.running, deadline_s=0.15))
     host.bodies |= {
-        "plain": {"num_samples": 16, "steps": 1000},
-        "frames": {"num_samples": 16, "steps": 1000, "stream": True},
-        "lines": {"num_samples": 16, "steps": 1000, "stream": "jsonl"},
+        "plain": {"num_samples": 8, "steps": 100},  # a slow machine must not refuse them at once
+        "frames": {"num_samples": 8, "steps": 100, "stream": True},
+        "lines": {"num_samples": 8, "steps": 100, "stream": "jsonl"},
     }
     sent: dict[str, list[Any]] = {key: [] for key in host.bodies}
+    host.visit()  # they are let in
+    monkeypatch.setattr(service, "running", replace(service.running, deadline_s=0.15))
     while host.bodies:
         for key, part in host.visit().items():
             if part != HELD:
@@ -170,6 +206,84 @@ def test_who_is_gone_is_forgotten(host: Host) -> None:
     del host.bodies["gone"]
     host.visit()
     assert list(host.handler.service.open) == ["here"]
+
+
+@pytest.fixture
+def hold_s(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds that a watched request may take before it becomes a stream."""
+    monkeypatch.setattr(held, "HOLD_S", 0.03)
+    return 0.03
+
+
+def late(sent: list[Any]) -> tuple[dict[str, Any], bytes]:
+    """Return the head and the body of an answer that became a stream."""
+    assert [state for *_, state in sent] == ["more"] * (len(sent) - 1) + ["last"]
+    assert {status for status, *_ in sent} == {200}
+    assert sent[0][1]["content-type"] == CONTENT_TYPE
+    assert [body for _, _, body, _ in sent[:-1]] == [b"\n"] + [b""] * (len(sent) - 2)
+    head, body = sent[-1][2].split(b"\n", 1)
+    return json.loads(head), body
+
+
+@pytest.mark.parametrize("more", [{}, {"format": "gif"}, {"format": "npy", "num_samples": 5}])
+def test_a_plain_request_that_takes_long_becomes_a_stream_for_a_client_that_is_watched(
+    host: Host, hold_s: float, more: dict[str, Any]
+) -> None:
+    fields = {"num_samples": 4, "steps": 100, "seed": 1, **more}
+    host.bodies["plain"] = fields
+    ((status, headers, body, _),) = host.until_answered("plain")
+    host.bodies["watched"], host.headers["watched"] = fields, {HEADER: NOTICE}
+    began = time.monotonic()
+    while (part := host.visit()["watched"]) == HELD:
+        pass
+    assert time.monotonic() - began >= hold_s
+    head, late_body = late([part, *host.until_answered("watched")])
+    assert late_body == body
+    assert (head["status"], head["content_type"]) == (status, headers["content-type"])
+    assert head["headers"].keys() == headers.keys() & head["headers"].keys()
+    assert {k: v for k, v in head["headers"].items() if k != "Server-Timing"}.items() <= headers.items()
+
+
+def test_a_watched_request_that_is_quick_or_wrong_is_answered_plainly(host: Host) -> None:
+    host.headers |= {key: {HEADER: NOTICE} for key in ["quick", "wrong", "other"]} | {"other": {HEADER: "1"}}
+    host.bodies["wrong"] = {"steps": 0}
+    assert host.visit()["wrong"][0] == 400
+    host.bodies["quick"] = {"steps": 1, "num_samples": 1}
+    ((status, _, body, state),) = host.until_answered("quick")
+    assert (status, state, body[1:4]) == (200, None, b"PNG")
+    host.bodies["other"] = {"steps": 50}
+    assert [state for *_, state in host.until_answered("other")] == [None]
+
+
+def test_a_watched_request_that_fails_late_says_so_in_its_head(
+    host: Host, hold_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = host.handler.service
+    host.headers["late"] = {HEADER: NOTICE}
+    host.bodies["late"] = {"num_samples": 16, "steps": 400}
+    host.visit()  # it is let in
+    monkeypatch.setattr(service, "running", replace(service.running, deadline_s=5 * hold_s))
+    head, body = late(host.until_answered("late"))
+    assert (head["status"], head["content_type"]) == (504, "application/json")
+    assert "not done within" in json.loads(body)["message"]
+
+
+def test_a_watched_client_that_leaves_is_forgotten_with_all_requests_of_its_body(
+    host: Host, hold_s: float
+) -> None:
+    host.headers |= {"gone": {HEADER: NOTICE}, "many": {HEADER: NOTICE}}
+    host.bodies |= {
+        "gone": {"num_samples": 4, "steps": 300},
+        "many": {"instances": [{"num_samples": 2, "steps": 300}, {"num_samples": 2, "steps": 300}]},
+        "other": {"num_samples": 4, "steps": 300},
+    }
+    sent = host.visit()
+    while HELD in (sent["gone"], sent["many"]):
+        sent = host.visit()
+    assert sent["other"] == HELD
+    del host.bodies["gone"], host.bodies["many"]
+    host.visit()
+    assert list(host.handler.service.open) == ["other"]
 
 
 def test_a_visit_is_a_slice_of_time(host: Host) -> None:

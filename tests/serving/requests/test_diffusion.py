@@ -196,6 +196,7 @@ def test_describe_says_what_the_model_is(digits: Service) -> None:
         "steps",
         "schedule",
         "quality",
+        "backend",
         "precision",
         "threads",
         "mode",

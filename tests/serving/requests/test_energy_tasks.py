@@ -76,8 +76,11 @@ def test_in_company_every_task_gets_what_its_formula_gives(
 
 
 def test_in_bf16_too_but_for_its_rounding(energy: Service) -> None:
-    replies = ask(energy, *({**r, "format": "npy"} for r in MIXED))
-    for request, reply, answer in zip(MIXED, replies, answers_by_hand("energy-mnist", MIXED), strict=True):
+    # without MALA: rounding may turn a step that is just accepted, and the chain then goes elsewhere
+    requests = [request for request in MIXED if request.get("sampler") != "mala"]
+    replies = ask(energy, *({**r, "format": "npy"} for r in requests))
+    answers = answers_by_hand("energy-mnist", requests)
+    for request, reply, answer in zip(requests, replies, answers, strict=True):
         assert abs(pixels(reply) - shown(answer, request)).mean() < 1.5, request
         assert energies(reply) == pytest.approx(answer.energies.tolist(), rel=0.03), request
 

@@ -9,9 +9,9 @@ from genserve.runs.contract import Spec
 from genserve.sampling.schedules import Tuned
 from genserve.sampling.settings import Setting
 from genserve.serving.fields import BadRequest, parse
+from genserve.serving.limits import WORK_MAX
 from genserve.serving.orders import Order
 from genserve.serving.requests.diffusion import DiffusionRequest
-from genserve.serving.requests.pictures import WORK_MAX
 
 DIGITS = Spec(
     name="digits",

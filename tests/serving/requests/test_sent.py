@@ -23,7 +23,7 @@ from genserve.serving.replies import Reply
 from genserve.serving.requests.diffusion import RESAMPLE, STRENGTH, DiffusionRequest
 from genserve.serving.service import Service
 
-SEVEN, TOP = ((ROOT / "docs" / name).read_bytes() for name in ("seven.png", "mask.png"))
+SEVEN, TOP = ((ROOT / "docs" / "images" / name).read_bytes() for name in ("seven.png", "mask.png"))
 SMALL = images.png(np.zeros((4, 4, 1), np.uint8))
 DIGITS = Spec(
     name="digits",

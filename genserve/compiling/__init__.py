@@ -1,0 +1,1 @@
+"""Compile a network for CPUs: what an archive carries beside its TorchScript."""

@@ -1,0 +1,1 @@
+"""Build archives: which backend a network gets, and the packing itself."""

@@ -1,0 +1,289 @@
+"""Run the compiled network of an archive, by OpenVINO on a CPU.
+
+A network is compiled for a few batch sizes, since for any it would be slower. A batch is evaluated in parts
+of these sizes, the last one filled up. The answer to an image is the same to the bit in each of them: a size
+is used only after this was tried out, on this machine. The largest one comes first, and a server waits for no
+more.
+"""
+
+import importlib
+import logging
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from queue import LifoQueue
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genserve.backends import INT8
+from genserve.runs.contract import Contract
+from genserve.runs.tensors import read_weights, write_weights
+from genserve.sampling.engine import Answer, Call
+from genserve.sampling.langevin import Slope
+from genserve.sampling.samplers import Query
+
+log = logging.getLogger(__name__)
+
+PLAIN, QUANTIZED = "compiled", "compiled-int8"  # names of files, with the endings .xml and .bin
+SAMPLE = "compiled.safetensors"
+DTYPES = {"f32": np.float32, "i64": np.int64}  # of OpenVINO
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+# By whether it is an energy. With two lanes a size takes 56 MB for a denoiser, and 150 MB for an energy,
+# which has the graph of the gradient, too. 32 at once are 4 % faster than twice 16.
+# 32 clients leave 11 to 16 for a lane: with 12 in the place of 8 they get 4 to 9 % more.
+SIZES = {False: (1, 2, 4, 12, 16), True: (1, 4, 16)}
+# How far an answer may be from the trained network's in fp32: the root mean square error of an item, over
+# that of its answer. In bf16 three times the error that the network itself makes in bf16 is enough as well.
+ERROR_MAX = {"fp32": 1e-3, "bf16": 0.5, INT8: 0.5}
+ROUNDED = 3.0
+# An evaluation costs as much as its items and this many more, measured for 1 to 32 items of diffusion-mnist.
+CALL_ITEMS = 1.5
+
+
+def openvino() -> Any:
+    """Return the module openvino, without what tells its maker of every use.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if it were not installed
+    return importlib.import_module("openvino")
+
+
+def columns(query: Query) -> dict[str, Tensor]:
+    """Return what a compiled network may take, by name; c_noise (B, 1) is ln(sigma) / 4."""
+    return query._asdict() | {"c_noise": (query.sigma.log() / 4).unsqueeze(1)}
+
+
+class Compiled:
+    """A compiled network: called as (x, sigma, y), from several threads at a time.
+
+    Args:
+        directory: of an unpacked archive.
+        contract: of its model.
+        precision: "fp32", "bf16" or "int8"; what is not int8 is computed in `rest`.
+        rest: "fp32" or "bf16".
+        budget: most items in one evaluation, once `complete` has ended; the smallest size stays in any case.
+        lanes: evaluations side by side, at most.
+
+    Raises:
+        ModuleNotFoundError: OpenVINO is not installed.
+        FileNotFoundError: the archive has no compiled network, or none in this precision.
+        OSError, ValueError, LookupError, RuntimeError: OpenVINO cannot compile it here, the files are torn,
+            or the answers are wrong on this machine.
+    """
+
+    def __init__(
+        self, directory: Path, contract: Contract, precision: str, rest: str, budget: int, lanes: int
+    ) -> None:
+        path = directory / f"{QUANTIZED if precision == INT8 else PLAIN}.xml"
+        if not path.is_file():
+            raise FileNotFoundError(f"the archive has no {path.name}")
+        self._slopes = contract.kind.slopes
+        self._sample = Comparison.read(directory / SAMPLE)
+        self._ov = openvino()
+        self._core = self._ov.Core()
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": HINTS[rest],
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": 1,
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._network = self._core.read_model(path)  # its copies share the weights
+        self.names = [port.any_name for port in self._network.inputs]
+        *self._smaller, largest = SIZES[self._slopes]
+        self.sizes = tuple(size for size in SIZES[self._slopes] if size <= budget) or SIZES[self._slopes][:1]
+        # By size; a lane takes what it finds. With streams in common, each part would be handed to another
+        # thread and back.
+        self._lanes: list[dict[int, _Request]] = [{} for _ in range(lanes)]
+        self._free: LifoQueue[dict[int, _Request]] = LifoQueue()
+        for requests in self._lanes:
+            self._free.put(requests)
+        self._compile(largest)
+        self.ready: tuple[int, ...] = (largest,)  # sizes that batches are evaluated in
+        self._sample.check(self.answer(self._sample.query, [largest]), precision)
+
+    def complete(self) -> None:
+        """Compile the smaller sizes, too; those in which an answer has other bits are given up.
+
+        Queries may come meanwhile, and get the same bits: a small batch only takes longer. What cannot be
+        compiled is left out, with a line in the log.
+        """
+        largest = self.ready[-1]
+        expected = self.answer(self._sample.query, [largest])
+        for size in reversed(self._smaller):
+            if not threading.main_thread().is_alive():  # the program ends
+                return
+            try:
+                self._compile(size)
+                n = len(self._sample.query.x)
+                answer = self.answer(self._sample.query, [size] * -(-n // size))
+            except RuntimeError as error:
+                log.warning("batches of %d are filled up: %s", size, _why(error))
+                continue
+            if all(map(torch.equal, _parts(answer), _parts(expected))):
+                self.ready = tuple(sorted((*self.ready, size)))
+            else:
+                log.info("batches of %d have other bits on this machine: they are filled up", size)
+        if within := tuple(size for size in self.ready if size in self.sizes):
+            self.ready = within
+
+    def _compile(self, size: int) -> None:
+        """Compile the network for a size, for each lane."""
+
+        def compiled(_: object) -> "_Request":
+            model = self._network.clone()
+            model.reshape({port.any_name: [size, *port.partial_shape[1:]] for port in model.inputs})
+            return _Request(self._ov, self._core.compile_model(model, "CPU", self._settings))
+
+        with ThreadPoolExecutor(len(self._lanes)) as pool:  # OpenVINO compiles without Python's lock
+            for requests, request in zip(self._lanes, pool.map(compiled, self._lanes), strict=True):
+                requests[size] = request
+
+    def __call__(self, *tensors: Tensor) -> Answer:
+        """Return the answer to a query: x_0, or a Slope of an energy."""
+        return self.answer(tensors, parts(len(tensors[0]), self.ready))
+
+    def answer(self, tensors: Sequence[Tensor], plan: Sequence[int]) -> Answer:
+        """Return the answer to a query, evaluated in parts of these sizes, the last one filled up."""
+        given = columns(Query(*tensors))
+        inputs = [given[name].numpy() for name in self.names]
+        answers: list[np.ndarray] = []
+        requests, first, n = self._free.get(), 0, len(tensors[0])
+        try:
+            for size in plan:
+                rows = requests[size].rows([column[first : first + size] for column in inputs])
+                answers = answers or [np.empty((n, *column.shape[1:]), column.dtype) for column in rows]
+                for answer, column in zip(answers, rows, strict=True):
+                    answer[first : first + size] = column
+                first += size
+        finally:
+            self._free.put(requests)
+        columns_of_answer = [torch.from_numpy(answer) for answer in answers]
+        return Slope(*columns_of_answer) if self._slopes else columns_of_answer[0]
+
+
+class _Request:
+    """A network compiled for one batch size, with memory of its own for queries and answers."""
+
+    def __init__(self, ov: Any, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        # ones: a sigma of 0 is none
+        self._inputs = [
+            np.ones(tuple(port.shape), DTYPES[port.element_type.to_string()]) for port in compiled.inputs
+        ]
+        self._outputs = [np.empty(tuple(port.shape), np.float32) for port in compiled.outputs]
+        for k, array in enumerate(self._inputs):
+            self._request.set_input_tensor(k, ov.Tensor(array, shared_memory=True))
+        for k, array in enumerate(self._outputs):
+            self._request.set_output_tensor(k, ov.Tensor(array, shared_memory=True))
+
+    def rows(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the answers to n items, which hold until the next call; behind them are items of before."""
+        for own, column in zip(self._inputs, inputs, strict=True):
+            own[: len(column)] = column
+        self._request.infer()
+        return [array[: len(inputs[0])] for array in self._outputs]
+
+
+@cache
+def parts(n: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sizes, falling, in which n items are evaluated soonest; together they are n or more.
+
+    Raises:
+        ValueError: n is below 1.
+    """
+    if n < 1:
+        raise ValueError(f"there are no {n} items to evaluate")
+    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    for items in range(1, n + 1):
+        ways = ((size, best[max(0, items - size)]) for size in sizes)
+        best.append(min((cost + size + CALL_ITEMS, (size, *plan)) for size, (cost, plan) in ways))
+    return tuple(sorted(best[n][1], reverse=True))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Queries, and the trained network's answers to them in fp32 and in bf16."""
+
+    query: Query
+    answers: tuple[Tensor, ...]
+    rounded: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, query: Query, evaluate: Call, rounded: Call) -> "Comparison":
+        """Return what a network answers, and what it answers in bf16."""
+        return cls(query, _parts(evaluate(*query)), _parts(rounded(*query)))
+
+    def write(self, path: Path) -> None:
+        """Write a file that `read` reads; raises as `files.atomic`."""
+        fields = self.query._asdict() | dict(_numbered("answer", self.answers))
+        write_weights(path, fields | dict(_numbered("rounded", self.rounded)))
+
+    @classmethod
+    def read(cls, path: Path) -> "Comparison":
+        """Return what `write` wrote; raises as `read_weights`, and KeyError: it is another file."""
+        tensors = read_weights(path)
+        query = Query(*(tensors[name] for name in Query._fields))
+        n = sum(name.startswith("answer") for name in tensors)
+        answers, rounded = (tuple(tensors[f"{name}_{k}"] for k in range(n)) for name in ("answer", "rounded"))
+        return cls(query, answers, rounded)
+
+    def error(self, answer: Answer) -> float:
+        """Return the largest error of an item: root mean square, over that of the trained answer.
+
+        It is no number if any of the answer is none.
+        """
+        pairs = zip(_parts(answer), self.answers, strict=True)
+        return float(torch.stack([(_size(a - b) / _size(b)).max() for a, b in pairs]).max())
+
+    def check(self, answer: Answer, precision: str) -> None:
+        """Refuse an answer to the queries that is too far from the trained network's.
+
+        Raises:
+            ValueError: it is.
+        """
+        error, allowed = self.error(answer), ERROR_MAX[precision]
+        if precision == "bf16":
+            allowed = min(allowed, max(ROUNDED * self.error(self.rounded), ERROR_MAX["fp32"]))
+        if not error <= allowed:  # a sum that is no number is not allowed either
+            raise ValueError(f"its answers in {precision} are off by {error:.2g}, more than {allowed:.2g}")
+
+
+def _numbered(name: str, tensors: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
+    return ((f"{name}_{k}", tensor) for k, tensor in enumerate(tensors))
+
+
+def _parts(answer: Answer) -> tuple[Tensor, ...]:
+    return (answer,) if isinstance(answer, Tensor) else tuple(answer)
+
+
+def _size(x: Tensor) -> Tensor:
+    """Return the root mean square of each item, (B,)."""
+    return x.flatten(1).square().mean(1).sqrt() if x.dim() > 1 else x.abs()
+
+
+def _why(error: Exception) -> str:
+    """Return the last line of what an exception says."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
+def load_compiled(
+    directory: Path, contract: Contract, precision: str, rest: str, budget: int, lanes: int
+) -> Compiled | None:
+    """Return the compiled network of an archive, not yet complete; arguments as of `Compiled`.
+
+    If it cannot run here, return None, with a line in the log.
+    """
+    try:
+        return Compiled(directory, contract, precision, rest, budget, lanes)
+    except (ImportError, OSError, ValueError, LookupError, RuntimeError) as error:
+        log.warning("OpenVINO cannot be used, TorchScript is: %s", _why(error))
+        return None

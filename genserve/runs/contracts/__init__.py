@@ -1,0 +1,1 @@
+"""Contracts of the families beside pictures along noise levels, one file each."""
