@@ -28,6 +28,7 @@ from genserve.sampling.noise import Noise
 pytest_plugins = ["no_skips"]
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("repeatable")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a program of a background job would ignore it
 torch.set_num_threads(1)  # tests compute little: threads would only wait for each other
 
 

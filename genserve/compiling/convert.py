@@ -7,10 +7,8 @@ size, and compiled.safetensors: queries along drawn paths and the trained networ
 server compares its own answers with these before it trusts what it has compiled.
 """
 
+import importlib
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from genserve.sampling.langevin import slope
 from genserve.sampling.samplers import Query
 
 COMPILED = tuple(name for name, family in FAMILIES.items() if family.compiled)
+IMAGES = {False: 8, True: 3}  # of a path, by whether it is an energy, which takes ten times as long
 SAMPLES = 16  # queries that a server compares itself with
 
 
@@ -54,7 +53,7 @@ def compile_run(run: Path, out: Path, int8: bool = False) -> None:
     if int8 and spec.kind.slopes:
         raise ValueError(f"{run} is an energy: int8 is for denoisers, as gradients have no one range")
     answers: Call = partial(slope, network) if spec.kind.slopes else network
-    paths = along_paths(spec, answers)
+    paths = along_paths(spec, answers, IMAGES[spec.kind.slopes])
     model = represented(network, Query(*(torch.cat(column[:2]) for column in zip(*paths, strict=True))))
     if int8:
         model = quantized(model, [columns(query) for query in paths])
@@ -75,26 +74,17 @@ def represented(network: nn.Module, query: Query) -> Any:
     example = tuple(given[name] for name in names)
     restated = network if plain else Restated(network)
     ov = openvino()
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), torchscript():
         if isinstance(network, ConvEnergy | ResidualEnergy):
-            batch = torch.export.Dim("batch", min=1, max=4096)
-            shapes = tuple({0: batch} for _ in example)
-            program = torch.export.export(joint(restated, example), example, dynamic_shapes=shapes)
-            model = ov.convert_model(program)
+            decoder = importlib.import_module("openvino.frontend.pytorch.fx_decoder").TorchFXPythonDecoder
+            # without the second trace and the decompositions of torch.export, which take three times as long
+            model = ov.convert_model(decoder(joint(restated, example), dynamic_shapes=True))
         else:
             model = ov.convert_model(restated, example_input=example)
     for port, name in zip(model.inputs, names, strict=True):
         port.get_tensor().set_names({name})
     model.reshape({name: [-1, *given[name].shape[1:]] for name in names})
     return model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the warnings of PyTorch about its own code and about TorchScript, which OpenVINO traces."""
-    with torchscript():
-        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
-        yield
 
 
 if __name__ == "__main__":

@@ -10,18 +10,18 @@ from genserve.sampling.noise import Streams
 from genserve.sampling.samplers import Query, sample
 from genserve.sampling.settings import Setting
 
-IMAGES = 8  # of a path
 SEED = 2**40  # no client is likely to ask for it
 CLASSIC: dict[str, Any] = {"sampler": "ddim", "steps": 25, "schedule": "karras", "eta": 1.0}
 
 
-def along_paths(spec: Spec, evaluate: Call) -> list[Query]:
-    """Return the queries of IMAGES images, of all classes and of none, drawn as the model is served.
+def along_paths(spec: Spec, evaluate: Call, images: int) -> list[Query]:
+    """Return the queries of some images, of classes from the first to the last, drawn as the model is served.
 
     A model with noise levels also draws by the classic 25 steps, which pass other levels.
 
     Args:
         evaluate: the trained network in fp32.
+        images: of a path.
     """
     queries: list[Query] = []
 
@@ -33,9 +33,9 @@ def along_paths(spec: Spec, evaluate: Call) -> list[Query]:
     ways: tuple[dict[str, Any], ...] = ({},) if one_level else ({}, CLASSIC)
     for k, fields in enumerate(ways):
         setting = Setting.of(spec.defaults, **fields)
-        y = torch.arange(IMAGES) * (spec.no_class + 1) // IMAGES
-        like = torch.empty(IMAGES, *spec.shape)
-        noise = Streams(SEED + k, range(IMAGES))
+        y = torch.arange(images) * (spec.no_class + 1) // images
+        like = torch.empty(images, *spec.shape)
+        noise = Streams(SEED + k, range(images))
         sample(setting.build(noise, like, y, energy=spec.kind.slopes, no_class=spec.no_class), recorded)
     return queries
 

@@ -7,6 +7,7 @@ layout and fuses what lies between two convolutions:
   own it changes the layout twice, and what follows is slow: at 16 images it took half of an evaluation.
 - Attention works on rows of channels, which is how the images lie already.
 - The scale and shift of all blocks are one matrix product.
+- Of an energy, repeating pixels is an operation of its own, which `slopes` knows the gradient of.
 
 c_noise is an argument: computed inside, the phases of its Fourier features would be rounded to bf16.
 """
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genserve.compiling.slopes import doubled
 from genserve.models.denoiser import Denoiser
 from genserve.models.energy import ResidualEnergy
 from genserve.models.unet import Attention, Block, Fourier, Stage, UNet
@@ -75,7 +77,7 @@ class Restated(nn.Module):
         for stages, grow in zip(net.up, net.grow, strict=True):
             for stage in stages:  # type: ignore[attr-defined]
                 h = self._stage(stage, torch.cat([h, skips.pop()], dim=1), modulation)
-            h = grow(h)
+            h = grow(h) if self.energy is None else _grown(grow, h)
         factor, summand = _normalising(net.norm_out, h)
         return F.pixel_shuffle(net.conv_out(F.silu(h * factor + summand)), net.patch)
 
@@ -95,32 +97,36 @@ def _block(block: Block, x: Tensor, modulation: Tensor) -> Tensor:
     return out
 
 
+def _grown(grow: nn.Module, x: Tensor) -> Tensor:
+    for layer in grow.children():
+        x = doubled(x) if isinstance(layer, nn.Upsample) else layer(x)
+    return x
+
+
 def _normalising(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return factor and summand, (B, C, 1, 1), with which a GroupNorm is x * factor + summand.
 
     The mean of squares is a norm over positions: a product x * x would be rounded before it is summed.
     """
-    groups, width = norm.num_groups, norm.num_channels // norm.num_groups
+    n, groups, width = x.shape[0], norm.num_groups, norm.num_channels // norm.num_groups
     positions = x.shape[2] * x.shape[3]
-    mean = x.mean((2, 3)).reshape(-1, groups, width).mean(2, keepdim=True)
+    mean = x.mean((2, 3)).reshape(n, groups, width).mean(2, keepdim=True)
     squares = torch.linalg.vector_norm(x, 2, (2, 3)).square() / positions
-    variance = squares.reshape(-1, groups, width).mean(2, keepdim=True) - mean * mean
+    variance = squares.reshape(n, groups, width).mean(2, keepdim=True) - mean * mean
     factor = (variance + norm.eps).rsqrt() * norm.weight.view(1, groups, width)
     summand = norm.bias.view(1, groups, width) - mean * factor
-    return factor.reshape(-1, norm.num_channels, 1, 1), summand.reshape(-1, norm.num_channels, 1, 1)
+    return factor.reshape(n, norm.num_channels, 1, 1), summand.reshape(n, norm.num_channels, 1, 1)
 
 
 def _attended(attention: Attention, x: Tensor) -> Tensor:
     """Return `Attention`'s answer."""
-    _, c, height, width = x.shape
+    n, c, height, width = x.shape
     size = c // attention.heads
     factor, summand = _normalising(attention.norm, x)
-    rows = (x * factor + summand).permute(0, 2, 3, 1).reshape(-1, height * width, c)
+    rows = (x * factor + summand).permute(0, 2, 3, 1).reshape(n, height * width, c)
     columns = F.linear(rows, attention.qkv.weight.flatten(1), attention.qkv.bias).chunk(3, dim=2)
-    q, k, v = (
-        part.reshape(-1, height * width, attention.heads, size).permute(0, 2, 1, 3) for part in columns
-    )
+    q, k, v = (part.reshape(n, height * width, attention.heads, size).permute(0, 2, 1, 3) for part in columns)
     mixed = torch.softmax((q @ k.transpose(2, 3)) * size**-0.5, dim=-1) @ v
-    rows = mixed.permute(0, 2, 1, 3).reshape(-1, height * width, c)
+    rows = mixed.permute(0, 2, 1, 3).reshape(n, height * width, c)
     rows = F.linear(rows, attention.out.weight.flatten(1), attention.out.bias)
-    return x + rows.reshape(-1, height, width, c).permute(0, 3, 1, 2)
+    return x + rows.reshape(n, height, width, c).permute(0, 3, 1, 2)

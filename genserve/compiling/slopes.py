@@ -30,6 +30,9 @@ def joint(energy: Callable[..., Tensor], example: tuple[Tensor, ...]) -> fx.Grap
     traced = make_fx(
         both, decomposition_table=BACKWARD, tracing_mode="symbolic", _allow_non_fake_inputs=True
     )(*fakes)
+    for node in traced.graph.nodes:
+        if node.target is torch.ops.genserve.doubled.default:
+            node.target, node.args = ATEN.upsample_nearest2d.vec, (*node.args, None, [2.0, 2.0])
     traced.graph.eliminate_dead_code()
     traced.recompile()
     return traced
@@ -107,14 +110,36 @@ def silu_backward(gradient: Tensor, x: Tensor) -> Tensor:
     return gradient * (gate * (1 + x * (1 - gate)))
 
 
-def doubling_backward(gradient: Tensor, *_: Any) -> Tensor:
-    """Return the gradient of doubling height and width by repeating pixels: sums over 2 x 2."""
+@torch.library.custom_op("genserve::doubled", mutates_args=())
+def doubled(x: Tensor) -> Tensor:
+    """Return images of twice the height and width, every pixel four times.
+
+    As an operation of PyTorch it would be traced as an index for each pixel.
+    """
+    return F.interpolate(x, scale_factor=2.0)
+
+
+@doubled.register_fake
+def _(x: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
+
+
+def doubling_backward(_: Any, gradient: Tensor) -> Tensor:
+    """Return the gradient of `doubled`: sums over 2 x 2."""
     return F.avg_pool2d(gradient, 2) * 4
+
+
+doubled.register_autograd(doubling_backward)
+
+
+def softmax_backward(gradient: Tensor, y: Tensor, dim: int, *_: Any) -> Tensor:
+    """Return the gradient of a softmax whose answer is y."""
+    return (gradient - (gradient * y).sum(dim, keepdim=True)) * y
 
 
 ATEN = torch.ops.aten
 BACKWARD: dict[Any, Callable[..., Any]] = {
     ATEN.convolution_backward.default: convolution_backward,
     ATEN.silu_backward.default: silu_backward,
-    ATEN.upsample_nearest2d_backward.default: doubling_backward,
+    ATEN._softmax_backward_data.default: softmax_backward,
 }

@@ -205,14 +205,17 @@ def test_a_walk_through_the_noise_of_a_gan(
     run = exported(tmp_path, "gan").parent
     build = [sys.executable, str(ROOT / "scripts" / "build_archives"), "--output", str(server.store)]
     subprocess.run([*build, "--run", str(run), "--name", "walked"], check=True)
-    with server.registered("walked.mar", "walked"), visiting(browser, gateway.url) as opened:
-        opened.tab("Others")
-        opened.fill("Pictures on the way", "5")
-        opened.press("Walk")
-        opened.status("5 pictures")
-        assert opened.page.locator("#walk .frame").count() == 5
-        opened.page.get_by_label("From one seed to the other").press("Home")
-        assert opened.page.locator("#walk .caption >> visible=true").inner_text().startswith("t = 0.00")
+    try:
+        with server.registered("walked.mar", "walked"), visiting(browser, gateway.url) as opened:
+            opened.tab("Others")
+            opened.fill("Pictures on the way", "5")
+            opened.press("Walk")
+            opened.status("5 pictures")
+            assert opened.page.locator("#walk .frame").count() == 5
+            opened.page.get_by_label("From one seed to the other").press("Home")
+            assert opened.page.locator("#walk .caption >> visible=true").inner_text().startswith("t = 0.00")
+    finally:
+        (server.store / "walked.mar").unlink()  # the next start would restart for it
 
 
 def test_a_classifier_text_and_words(browser: Browser, course_gateway: Gateway) -> None:
@@ -265,6 +268,7 @@ def test_a_job_learns_is_cancelled_goes_on_and_draws(drawing: Visit) -> None:
 
     def offered() -> int:
         model.click()
+        drawing.page.get_by_role("option").first.wait_for()
         n = drawing.page.get_by_role("option", name="of-the-page").count()
         model.press("Escape")
         return n
