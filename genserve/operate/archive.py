@@ -46,7 +46,8 @@ SHIPPED = {
     "words": "weights/words-english",
     "words-open": "weights/words-open",
 }
-# Each archive is a worker: a second of two cores at the start, and 0.35 to 0.55 GB of memory.
+# Each archive is a worker: one to three seconds of two cores at the start; 0.35 to 0.55 GB of memory, with a
+# compiled network 0.75 to 1 GB.
 USUAL = ("diffusion", "consistency", "energy")
 MODES = ("continuous", "batched")  # handlers/MODE.yaml says what each is
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # what the archiver and a URL take
