@@ -16,6 +16,7 @@ COMMANDS = {  # name -> module, and its line in the list; a module is imported w
     "score": ("genserve.commands.score", "measure how well language models predict a text"),
     "fill": ("genserve.commands.fill", "measure how well masked pictures are completed"),
     "calibrate": ("genserve.commands.calibrate", "fit a classifier's temperatures, and measure it"),
+    "changes": ("genserve.commands.changes", "measure what a judge sees of blur, noise and smudges"),
     "generate": ("genserve.commands.generate", "draw many pictures into a folder, from a run or a server"),
     "archive": ("genserve.operate.archive", "pack runs into TorchServe archives"),
     "serve": ("genserve.operate.server", "start, stop and look at the local TorchServe"),
