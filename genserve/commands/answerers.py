@@ -1,6 +1,7 @@
 """Answer the requests of `genserve generate` by a server, or by the service of a run in this process."""
 
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -80,6 +81,7 @@ def from_run(directory: Path) -> tuple[Draw, int]:
         with tempfile.TemporaryDirectory() as exported:
             export(directory, Path(exported))
             if backend == OPENVINO:
+                print("compiling the network ...", file=sys.stderr)
                 compile_run(directory, Path(exported))
             try:
                 for several in mapped(answer, groups, workers):

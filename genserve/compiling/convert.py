@@ -4,7 +4,8 @@
 
 It writes compiled.xml and compiled.bin, or compiled-int8.xml and .bin, which hold the network for any batch
 size, and compiled.safetensors: queries along drawn paths and the trained network's answers to them in fp32. A
-server compares its own answers with these before it trusts what it has compiled.
+server compares its own answers with these before it trusts what it has compiled. A file .json beside them has
+their digests, and that of the weights.
 """
 
 import importlib
@@ -24,7 +25,8 @@ from genserve.compiling.slopes import joint
 from genserve.families import FAMILIES
 from genserve.models.contrastive import ConvEnergy
 from genserve.models.energy import ResidualEnergy
-from genserve.runs.compiled import PLAIN, QUANTIZED, SAMPLE, Comparison, columns, openvino
+from genserve.runs.comparison import PLAIN, QUANTIZED, SAMPLE, Comparison, write_record
+from genserve.runs.compiled import columns, openvino
 from genserve.runs.defaults import spec_of
 from genserve.runs.directory import config_of, load_model
 from genserve.runs.loading import torchscript
@@ -58,12 +60,13 @@ def compile_run(run: Path, out: Path, int8: bool = False) -> None:
     if int8:
         model = quantized(model, [columns(query) for query in paths])
     out.mkdir(parents=True, exist_ok=True)
-    sample = spread(paths, SAMPLES)
+    sample = spread(paths, SAMPLES, spec.no_class)
     rounded = load_model(run).eval().requires_grad_(False).to(torch.bfloat16)
     rounded_answers: Call = partial(slope, rounded) if spec.kind.slopes else rounded
     Comparison.of(sample, answers, rounded_answers).write(out / SAMPLE)
     stem = QUANTIZED if int8 else PLAIN
     openvino().save_model(model, str(out / f"{stem}.xml"), compress_to_fp16=False)
+    write_record(out, stem, spec.weights)
 
 
 def represented(network: nn.Module, query: Query) -> Any:

@@ -40,11 +40,17 @@ def along_paths(spec: Spec, evaluate: Call, images: int) -> list[Query]:
     return queries
 
 
-def spread(queries: list[Query], n: int) -> Query:
-    """Return n images of the queries, from the first to the last in even steps."""
+def spread(queries: list[Query], n: int, no_class: int) -> Query:
+    """Return n images of the queries, from the first to the last in even steps, of every class in turn.
+
+    Args:
+        no_class: stands for none, and is the last number; of more classes than images some are left out.
+    """
     chosen = [queries[k * (len(queries) - 1) // (n - 1)] for k in range(n)]
     rows = (_row(query, k) for k, query in enumerate(chosen))
-    return Query(*map(torch.stack, zip(*rows, strict=True)))
+    query = Query(*map(torch.stack, zip(*rows, strict=True)))
+    every = torch.arange(n) * (no_class + 1) // n if no_class >= n else torch.arange(n) % (no_class + 1)
+    return query._replace(y=every)
 
 
 def _row(query: Query, k: int) -> tuple[torch.Tensor, ...]:

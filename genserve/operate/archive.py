@@ -124,6 +124,8 @@ def main(options: Namespace) -> None:
         directory = located(options.run)
         runs = {options.name or directory.resolve().name: directory}
     options.model_store.mkdir(parents=True, exist_ok=True)
+    for directory in runs.values():  # what is asked for and cannot be is said before anything is built
+        evaluated(directory, family_of(directory), options.backend, options.precision, python)
     for name, directory in runs.items():
         build(name, directory, options, python)
 

@@ -14,6 +14,7 @@ from genserve.operate.logs import failed_loads, last_words, tail
 from genserve.operate.process import alive
 
 BASE_S, EACH_S = 120, 40  # that a start may take: for Java, and for each archive, as all load at once
+TELL_S = 15  # between lines that say what still loads
 LOADS_MAX = 2  # a worker that ends so often before it has loaded will go on so
 SOME_FAILED = 3  # exit code: others are served
 
@@ -111,8 +112,11 @@ def wait(home: Path, starting: Starting) -> None:
         SystemExit: with 3 if only some models are ready, also because it takes too long, else with what went
             wrong.
     """
-    pid = starting.server["pid"]
+    pid, last = starting.server["pid"], time.monotonic()
     while not starting.look():
+        if time.monotonic() - last > TELL_S:
+            print(f"loading {', '.join(starting.loading)} ...", flush=True)
+            last = time.monotonic()
         if not alive(pid):
             ended(home)
         if starting.late():

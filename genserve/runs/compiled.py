@@ -10,9 +10,8 @@ import importlib
 import logging
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from queue import LifoQueue
@@ -23,26 +22,20 @@ import torch
 from torch import Tensor
 
 from genserve.backends import INT8
+from genserve.runs.comparison import PLAIN, QUANTIZED, SAMPLE, Comparison, check_files, tensors_of
 from genserve.runs.contract import Contract
-from genserve.runs.tensors import read_weights, write_weights
-from genserve.sampling.engine import Answer, Call
+from genserve.sampling.engine import Answer
 from genserve.sampling.langevin import Slope
 from genserve.sampling.samplers import Query
 
 log = logging.getLogger(__name__)
 
-PLAIN, QUANTIZED = "compiled", "compiled-int8"  # names of files, with the endings .xml and .bin
-SAMPLE = "compiled.safetensors"
 DTYPES = {"f32": np.float32, "i64": np.int64}  # of OpenVINO
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 # By whether it is an energy. With two lanes a size takes 56 MB for a denoiser, and 150 MB for an energy,
 # which has the graph of the gradient, too. 32 at once are 4 % faster than twice 16.
 # 32 clients leave 11 to 16 for a lane: with 12 in the place of 8 they get 4 to 9 % more.
 SIZES = {False: (1, 2, 4, 12, 16), True: (1, 4, 16)}
-# How far an answer may be from the trained network's in fp32: the root mean square error of an item, over
-# that of its answer. In bf16 three times the error that the network itself makes in bf16 is enough as well.
-ERROR_MAX = {"fp32": 1e-3, "bf16": 0.5, INT8: 0.5}
-ROUNDED = 3.0
 # An evaluation costs as much as its items and this many more, measured for 1 to 32 items of diffusion-mnist.
 CALL_ITEMS = 1.5
 
@@ -75,17 +68,15 @@ class Compiled:
 
     Raises:
         ModuleNotFoundError: OpenVINO is not installed.
-        FileNotFoundError: the archive has no compiled network, or none in this precision.
-        OSError, ValueError, LookupError, RuntimeError: OpenVINO cannot compile it here, the files are torn,
-            or the answers are wrong on this machine.
+        FileNotFoundError, OSError, ValueError: as `check_files`; or the answers are wrong on this machine.
+        LookupError, TypeError, RuntimeError: OpenVINO cannot compile it here.
     """
 
     def __init__(
         self, directory: Path, contract: Contract, precision: str, rest: str, budget: int, lanes: int
     ) -> None:
-        path = directory / f"{QUANTIZED if precision == INT8 else PLAIN}.xml"
-        if not path.is_file():
-            raise FileNotFoundError(f"the archive has no {path.name}")
+        stem = QUANTIZED if precision == INT8 else PLAIN
+        check_files(directory, stem, contract.weights)
         self._slopes = contract.kind.slopes
         self._sample = Comparison.read(directory / SAMPLE)
         self._ov = openvino()
@@ -96,7 +87,7 @@ class Compiled:
             "INFERENCE_NUM_THREADS": 1,
             "ENABLE_CPU_PINNING": False,
         }
-        self._network = self._core.read_model(path)  # its copies share the weights
+        self._network = self._core.read_model(directory / f"{stem}.xml")  # its copies share the weights
         self.names = [port.any_name for port in self._network.inputs]
         *self._smaller, largest = SIZES[self._slopes]
         self.sizes = tuple(size for size in SIZES[self._slopes] if size <= budget) or SIZES[self._slopes][:1]
@@ -126,11 +117,15 @@ class Compiled:
                 n = len(self._sample.query.x)
                 answer = self.answer(self._sample.query, [size] * -(-n // size))
             except RuntimeError as error:
+                if not threading.main_thread().is_alive():
+                    return
                 log.warning("batches of %d are filled up: %s", size, _why(error))
                 continue
-            if all(map(torch.equal, _parts(answer), _parts(expected))):
+            if all(map(torch.equal, tensors_of(answer), tensors_of(expected))):
                 self.ready = tuple(sorted((*self.ready, size)))
             else:
+                for requests in self._lanes:
+                    del requests[size]  # the largest one's answers do without
                 log.info("batches of %d have other bits on this machine: they are filled up", size)
         if within := tuple(size for size in self.ready if size in self.sizes):
             self.ready = within
@@ -209,67 +204,6 @@ def parts(n: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(best[n][1], reverse=True))
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Queries, and the trained network's answers to them in fp32 and in bf16."""
-
-    query: Query
-    answers: tuple[Tensor, ...]
-    rounded: tuple[Tensor, ...]
-
-    @classmethod
-    def of(cls, query: Query, evaluate: Call, rounded: Call) -> "Comparison":
-        """Return what a network answers, and what it answers in bf16."""
-        return cls(query, _parts(evaluate(*query)), _parts(rounded(*query)))
-
-    def write(self, path: Path) -> None:
-        """Write a file that `read` reads; raises as `files.atomic`."""
-        fields = self.query._asdict() | dict(_numbered("answer", self.answers))
-        write_weights(path, fields | dict(_numbered("rounded", self.rounded)))
-
-    @classmethod
-    def read(cls, path: Path) -> "Comparison":
-        """Return what `write` wrote; raises as `read_weights`, and KeyError: it is another file."""
-        tensors = read_weights(path)
-        query = Query(*(tensors[name] for name in Query._fields))
-        n = sum(name.startswith("answer") for name in tensors)
-        answers, rounded = (tuple(tensors[f"{name}_{k}"] for k in range(n)) for name in ("answer", "rounded"))
-        return cls(query, answers, rounded)
-
-    def error(self, answer: Answer) -> float:
-        """Return the largest error of an item: root mean square, over that of the trained answer.
-
-        It is no number if any of the answer is none.
-        """
-        pairs = zip(_parts(answer), self.answers, strict=True)
-        return float(torch.stack([(_size(a - b) / _size(b)).max() for a, b in pairs]).max())
-
-    def check(self, answer: Answer, precision: str) -> None:
-        """Refuse an answer to the queries that is too far from the trained network's.
-
-        Raises:
-            ValueError: it is.
-        """
-        error, allowed = self.error(answer), ERROR_MAX[precision]
-        if precision == "bf16":
-            allowed = min(allowed, max(ROUNDED * self.error(self.rounded), ERROR_MAX["fp32"]))
-        if not error <= allowed:  # a sum that is no number is not allowed either
-            raise ValueError(f"its answers in {precision} are off by {error:.2g}, more than {allowed:.2g}")
-
-
-def _numbered(name: str, tensors: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
-    return ((f"{name}_{k}", tensor) for k, tensor in enumerate(tensors))
-
-
-def _parts(answer: Answer) -> tuple[Tensor, ...]:
-    return (answer,) if isinstance(answer, Tensor) else tuple(answer)
-
-
-def _size(x: Tensor) -> Tensor:
-    """Return the root mean square of each item, (B,)."""
-    return x.flatten(1).square().mean(1).sqrt() if x.dim() > 1 else x.abs()
-
-
 def _why(error: Exception) -> str:
     """Return the last line of what an exception says."""
     return (str(error).strip() or type(error).__name__).splitlines()[-1]
@@ -284,6 +218,6 @@ def load_compiled(
     """
     try:
         return Compiled(directory, contract, precision, rest, budget, lanes)
-    except (ImportError, OSError, ValueError, LookupError, RuntimeError) as error:
+    except (ImportError, OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
         log.warning("OpenVINO cannot be used, TorchScript is: %s", _why(error))
         return None

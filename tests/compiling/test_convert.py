@@ -12,12 +12,13 @@ from small_networks import KINDS, SHAPE, network, write_run
 from torch import Tensor
 
 from genserve.compiling.convert import SAMPLES, compile_run
-from genserve.runs.compiled import SAMPLE, Comparison, openvino
+from genserve.runs.comparison import SAMPLE, Comparison
+from genserve.runs.compiled import openvino
 from genserve.sampling.langevin import slope
 
 PLAIN, QUANTIZED = (
-    {"compiled.xml", "compiled.bin", SAMPLE},
-    {"compiled-int8.xml", "compiled-int8.bin", SAMPLE},
+    {"compiled.xml", "compiled.bin", "compiled.json", SAMPLE},
+    {"compiled-int8.xml", "compiled-int8.bin", "compiled-int8.json", SAMPLE},
 )
 CASES = [(kind, int8) for kind in KINDS for int8 in (False, True) if not (kind and int8)]
 IDS = [f"{kind or 'denoiser'}{'-int8' * int8}" for kind, int8 in CASES]

@@ -13,6 +13,7 @@ from small_networks import write_run
 
 from genserve.backends import AUTO, OPENVINO, TORCHSCRIPT
 from genserve.families import FAMILIES
+from genserve.operate import archive
 from genserve.operate.building.backends import Evaluated, evaluated
 from genserve.operate.environment import has
 
@@ -128,6 +129,15 @@ def test_where_it_is_installed_the_families_it_compiles_get_it(family: str) -> N
 
 
 def test_what_is_asked_for_and_not_installed_is_said_with_its_remedy(bare: Path) -> None:
-    for backend, precision, name in ((OPENVINO, "auto", "openvino"), (AUTO, "int8", "openvino or nncf")):
-        with pytest.raises(SystemExit, match=f"{name} is not installed for .*: run ./scripts/install"):
+    for backend, precision, message in (
+        (OPENVINO, "auto", "openvino is not installed for .*: run ./scripts/install$"),
+        (AUTO, "int8", "openvino and nncf are not installed for .*: run ./scripts/install --dev$"),
+    ):
+        with pytest.raises(SystemExit, match=message):
             evaluated(Path("run"), "diffusion", backend, precision, bare)
+
+
+def test_nothing_is_built_where_one_of_several_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="gan"):
+        archive.run(["diffusion", "gan", "--precision", "int8", "--output", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []

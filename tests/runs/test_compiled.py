@@ -17,7 +17,8 @@ from small_networks import question
 from torch import Tensor
 
 from genserve.precision import precision_for
-from genserve.runs.compiled import SAMPLE, Comparison, Compiled
+from genserve.runs.comparison import SAMPLE, Comparison
+from genserve.runs.compiled import Compiled
 from genserve.runs.directory import load_model, model_config
 from genserve.runs.loading import load_served
 from genserve.sampling.engine import Answer

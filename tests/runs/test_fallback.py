@@ -15,7 +15,10 @@ from torch import Tensor
 
 from genserve.precision import PRECISIONS, precision_for
 from genserve.runs import compiled as module
-from genserve.runs.compiled import SAMPLE, Comparison, Compiled
+from genserve.runs import directory
+from genserve.runs.comparison import PLAIN, QUANTIZED, SAMPLE, Comparison, write_record
+from genserve.runs.compiled import Compiled
+from genserve.runs.contract import read_spec
 from genserve.runs.loading import load_model, load_served
 
 CPU = torch.device("cpu")
@@ -44,10 +47,6 @@ def without_weights(files: Path) -> None:
         path.write_bytes(path.read_bytes()[:1000])
 
 
-def another_file(files: Path) -> None:
-    shutil.copy(ROOT / "weights" / "gan-mnist" / "weights.safetensors", files / SAMPLE)
-
-
 def torn_sample(files: Path) -> None:
     (files / SAMPLE).write_bytes((files / SAMPLE).read_bytes()[:1000])
 
@@ -63,8 +62,15 @@ def answers_of(change: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
         sample = Comparison.read(files / SAMPLE)
         answers, rounded = (tuple(map(change, parts)) for parts in (sample.answers, sample.rounded))
         Comparison(sample.query, answers, rounded).write(files / SAMPLE)
+        recorded(files)
 
     return spoilt
+
+
+def recorded(files: Path, *stems: str) -> None:
+    """Write the digests of files as they are now, as if they had been built so."""
+    for stem in stems or (PLAIN, QUANTIZED):
+        write_record(files, stem, read_spec(files / "model.json").weights)
 
 
 def one_wrong(answer: Tensor) -> Tensor:
@@ -74,13 +80,17 @@ def one_wrong(answer: Tensor) -> Tensor:
     return answer * sign
 
 
+def another_record(files: Path) -> None:
+    (files / "compiled.json").write_text('{"weights": 3}')
+
+
 FAULTS = {
-    "the archive has no compiled": none,
-    "tag": torn,
-    "weights": without_weights,
-    "no such file": without_sample,
-    "safetensors": torn_sample,
-    "'x'": another_file,
+    "the archive has no compiled.xml": none,
+    "compiled.xml is not the file that was built": torn,
+    "compiled.bin is not the file that was built": without_weights,
+    "the archive has no compiled.safetensors": without_sample,
+    "compiled.safetensors is not the file that was built": torn_sample,
+    "compiled.json is not the record of a compiled network": another_record,
     "its answers in": answers_of(one_wrong),
     "are off by nan": answers_of(lambda answer: answer * float("nan")),
 }
@@ -108,6 +118,42 @@ def test_files_that_are_not_as_they_were_written_are_not_used(
 ) -> None:
     FAULTS[text](files)
     assert text.lower() in refused(files, "fp32", caplog, "fp32").lower()
+
+
+def test_a_whole_set_of_another_model_s_files_is_not_used(
+    files: Path, compiled: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in compiled("consistency-mnist").glob("compiled*"):
+        shutil.copy(path, files)
+    assert "it was compiled from the weights" in refused(files, "fp32", caplog, "fp32")
+
+
+@pytest.mark.parametrize("with_sample", [False, True])
+def test_a_network_of_another_kind_is_not_used(
+    with_sample: bool, files: Path, compiled: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if it had been built so: a denoiser as an energy, whose answers have a gradient."""
+    energy = shutil.copytree(compiled("energy-mnist-pcd"), files.with_name("energy"))
+    for name in ("compiled.xml", "compiled.bin", *[SAMPLE] * with_sample):
+        shutil.copy(files / name, energy)
+    recorded(energy, PLAIN)
+    with caplog.at_level(logging.INFO, logger=module.__name__):
+        assert load_served(energy, CPU, "openvino", "fp32", budget=2).backend == "torchscript"
+    assert "OpenVINO cannot be used, TorchScript is: " in caplog.text
+
+
+@pytest.mark.parametrize("label", [3, 7, 10])
+def test_what_a_network_knows_of_one_class_is_compared_too(
+    label: int, files: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = directory.load_model(ROOT / "weights" / "diffusion-mnist")
+    known = network.net.embed_class.weight[label].detach().numpy().tobytes()
+    path = files / "compiled.bin"
+    data = path.read_bytes()
+    assert data.count(known) == 1
+    path.write_bytes(data.replace(known, bytes(len(known))))
+    recorded(files, PLAIN)
+    assert "its answers in fp32 are off by" in refused(files, "fp32", caplog, "fp32")
 
 
 @pytest.mark.parametrize(
