@@ -17,8 +17,8 @@ from genserve.operate import archive
 from genserve.operate.building.backends import Evaluated, evaluated
 from genserve.operate.environment import has
 
-PLAIN = {"compiled.xml", "compiled.bin", "compiled.safetensors"}
-QUANTIZED = {"compiled-int8.xml", "compiled-int8.bin", "compiled.safetensors"}
+PLAIN = {"compiled.xml", "compiled.bin", "compiled.json", "compiled.safetensors"}
+QUANTIZED = {"compiled-int8.xml", "compiled-int8.bin", "compiled-int8.json", "compiled.safetensors"}
 GAN = str(ROOT / "weights" / "gan-mnist")
 
 
