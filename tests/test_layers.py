@@ -115,7 +115,8 @@ def test_what_is_served_imports_no_data_sets_no_training_and_no_measure(path: Pa
     assert {room_of(module) for module in served} <= SERVED
     assert "serving.service" in served
     runs = {module for module in served if room_of(module) == "runs"}
-    loading = {f"runs.{name}" for name in ("compiled", "contract", "loading", "packing", "tensors")}
+    names = ("comparison", "compiled", "contract", "loading", "packing", "tensors")
+    loading = {f"runs.{name}" for name in names}
     assert runs >= loading
     assert all(module.startswith("runs.contracts.") for module in runs - loading - {"runs.contracts"})
 
