@@ -26,7 +26,7 @@ from genserve.families import FAMILIES
 from genserve.models.contrastive import ConvEnergy
 from genserve.models.energy import ResidualEnergy
 from genserve.runs.comparison import PLAIN, QUANTIZED, SAMPLE, Comparison, write_record
-from genserve.runs.compiled import columns, openvino
+from genserve.runs.compiled import SIZES, columns, openvino
 from genserve.runs.defaults import spec_of
 from genserve.runs.directory import config_of, load_model
 from genserve.runs.loading import torchscript
@@ -66,7 +66,9 @@ def compile_run(run: Path, out: Path, int8: bool = False) -> None:
     Comparison.of(sample, answers, rounded_answers).write(out / SAMPLE)
     stem = QUANTIZED if int8 else PLAIN
     openvino().save_model(model, str(out / f"{stem}.xml"), compress_to_fp16=False)
-    write_record(out, stem, spec.weights)
+    # A linear layer over all positions rounds otherwise in other sizes, for one image in a hundred.
+    sizes = SIZES[spec.kind.slopes][-1:] if isinstance(network, ConvEnergy) else SIZES[spec.kind.slopes]
+    write_record(out, stem, spec.weights, sizes)
 
 
 def represented(network: nn.Module, query: Query) -> Any:

@@ -124,7 +124,10 @@ def main(options: Namespace) -> None:
         directory = located(options.run)
         runs = {options.name or directory.resolve().name: directory}
     options.model_store.mkdir(parents=True, exist_ok=True)
-    for directory in runs.values():  # what is asked for and cannot be is said before anything is built
+    for name, directory in runs.items():  # what cannot be built is said before anything is
+        for flag, value in (("--name", name), ("--version", options.version)):  # it labels the metrics
+            if not re.fullmatch(NAME, value):
+                sys.exit(f"{flag} must be letters, digits, '.', '_' or '-', got {value!r}")
         evaluated(directory, family_of(directory), options.backend, options.precision, python)
     for name, directory in runs.items():
         build(name, directory, options, python)
@@ -150,9 +153,6 @@ def family_of(directory: Path) -> str:
 
 def build(name: str, directory: Path, options: Namespace, python: Path) -> None:
     """Write an archive into the store, unless the existing one was made from the same input."""
-    for flag, value in (("--name", name), ("--version", options.version)):  # the version labels the metrics
-        if not re.fullmatch(NAME, value):
-            sys.exit(f"{flag} must be letters, digits, '.', '_' or '-', got {value!r}")
     family = family_of(directory)
     handler = PROJECT / FAMILIES[family].handler[0]
     by = evaluated(directory, family, options.backend, options.precision, python)

@@ -19,16 +19,21 @@ SAMPLE = "compiled.safetensors"
 # that of its answer. In bf16 three times the error that the network itself makes in bf16 is enough as well.
 ERROR_MAX = {"fp32": 1e-3, "bf16": 0.5, INT8: 0.5}
 ROUNDED = 3.0
+VARIATIONS, NOISE = 5, 0.05
 
 
-def write_record(directory: Path, stem: str, weights: str) -> None:
-    """Write what `check_files` reads: of which weights a network was compiled, and what its files hold."""
+def write_record(directory: Path, stem: str, weights: str, sizes: Sequence[int]) -> None:
+    """Write what `check_files` reads: of which weights a network was compiled, and what its files hold.
+
+    Args:
+        sizes: batches that it may be compiled for, rising.
+    """
     digests = {name: digest(directory / name) for name in (f"{stem}.xml", f"{stem}.bin", SAMPLE)}
-    write_json(directory / f"{stem}.json", {"weights": weights, "files": digests})
+    write_json(directory / f"{stem}.json", {"weights": weights, "files": digests, "sizes": list(sizes)})
 
 
-def check_files(directory: Path, stem: str, weights: str) -> None:
-    """Refuse files of a compiled network that are not those that were built, from these weights.
+def check_files(directory: Path, stem: str, weights: str) -> tuple[int, ...]:
+    """Return the sizes of a compiled network; refuse files that are not those built from these weights.
 
     Raises:
         FileNotFoundError: one is missing.
@@ -40,7 +45,9 @@ def check_files(directory: Path, stem: str, weights: str) -> None:
         raise FileNotFoundError(f"the archive has no {stem}.xml with its {record.name}")
     known = read_json(record)
     with parsing(record, "the record of a compiled network"):
-        own, files = known["weights"], dict(known["files"])
+        own, files, sizes = known["weights"], dict(known["files"]), tuple(map(int, known["sizes"]))
+        if not sizes or min(sizes) < 1 or list(sizes) != sorted(set(sizes)):
+            raise ValueError(f"its sizes are {sizes}")
     for name, expected in files.items():
         if not (directory / name).is_file():
             raise FileNotFoundError(f"the archive has no {name}")
@@ -48,6 +55,7 @@ def check_files(directory: Path, stem: str, weights: str) -> None:
             raise ValueError(f"{name} is not the file that was built")
     if own != weights:
         raise ValueError(f"it was compiled from the weights {own}, and the archive has {weights}")
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,13 @@ class Comparison:
         """
         pairs = zip(tensors_of(answer), self.answers, strict=True)
         return float(torch.stack([(_size(a - b) / _size(b)).max() for a, b in pairs]).max())
+
+    def variations(self) -> list[Query]:
+        """Return the queries, and the same with a little noise: for comparing bits, which needs many."""
+        rng = torch.Generator().manual_seed(0)
+        x, *others = self.query
+        noise = (NOISE * torch.randn(x.shape, generator=rng) for _ in range(VARIATIONS))
+        return [self.query, *(Query(x + each, *others) for each in noise)]
 
     def check(self, answer: Answer, precision: str) -> None:
         """Refuse an answer to the queries that is too far from the trained network's.

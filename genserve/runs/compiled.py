@@ -76,7 +76,7 @@ class Compiled:
         self, directory: Path, contract: Contract, precision: str, rest: str, budget: int, lanes: int
     ) -> None:
         stem = QUANTIZED if precision == INT8 else PLAIN
-        check_files(directory, stem, contract.weights)
+        sizes = check_files(directory, stem, contract.weights)
         self._slopes = contract.kind.slopes
         self._sample = Comparison.read(directory / SAMPLE)
         self._ov = openvino()
@@ -89,8 +89,8 @@ class Compiled:
         }
         self._network = self._core.read_model(directory / f"{stem}.xml")  # its copies share the weights
         self.names = [port.any_name for port in self._network.inputs]
-        *self._smaller, largest = SIZES[self._slopes]
-        self.sizes = tuple(size for size in SIZES[self._slopes] if size <= budget) or SIZES[self._slopes][:1]
+        *self._smaller, largest = sizes
+        self.sizes = tuple(size for size in sizes if size <= budget) or sizes[:1]
         # By size; a lane takes what it finds. With streams in common, each part would be handed to another
         # thread and back.
         self._lanes: list[dict[int, _Request]] = [{} for _ in range(lanes)]
@@ -108,20 +108,24 @@ class Compiled:
         compiled is left out, with a line in the log.
         """
         largest = self.ready[-1]
-        expected = self.answer(self._sample.query, [largest])
+        queries = self._sample.variations()
+        expected = [self.answer(query, [largest]) for query in queries]
         for size in reversed(self._smaller):
             if not threading.main_thread().is_alive():  # the program ends
                 return
             try:
                 self._compile(size)
-                n = len(self._sample.query.x)
-                answer = self.answer(self._sample.query, [size] * -(-n // size))
+                plan = [size] * -(-len(queries[0].x) // size)
+                same = all(
+                    all(map(torch.equal, tensors_of(self.answer(query, plan)), tensors_of(answer)))
+                    for query, answer in zip(queries, expected, strict=True)
+                )
             except RuntimeError as error:
                 if not threading.main_thread().is_alive():
                     return
                 log.warning("batches of %d are filled up: %s", size, _why(error))
                 continue
-            if all(map(torch.equal, tensors_of(answer), tensors_of(expected))):
+            if same:
                 self.ready = tuple(sorted((*self.ready, size)))
             else:
                 for requests in self._lanes:

@@ -12,6 +12,7 @@ from small_networks import KINDS, SHAPE, network, write_run
 from torch import Tensor
 
 from genserve.compiling.convert import SAMPLES, compile_run
+from genserve.files import read_json
 from genserve.runs.comparison import SAMPLE, Comparison
 from genserve.runs.compiled import openvino
 from genserve.sampling.langevin import slope
@@ -60,6 +61,12 @@ def test_the_same_run_gives_the_same_bytes(twice: tuple[str, list[Path], list[se
     first, second = ({file.name: file.read_bytes() for file in out.iterdir()} for out in twice[1])
     assert first.keys() in (PLAIN, QUANTIZED)
     assert first == second
+
+
+def test_its_record_names_the_sizes_whose_bits_can_agree(twice: tuple[str, list[Path], list[set[str]]]) -> None:
+    kind, (out, _), _ = twice
+    (record,) = (read_json(path) for path in out.glob("compiled*.json"))
+    assert record["sizes"] == {"plain": [16], "residual": [1, 4, 16]}.get(kind, [1, 2, 4, 12, 16])
 
 
 def test_nothing_tells_the_maker_of_openvino_of_it(twice: tuple[str, list[Path], list[set[str]]]) -> None:

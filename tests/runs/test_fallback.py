@@ -13,6 +13,7 @@ from real_server import ROOT
 from small_networks import question
 from torch import Tensor
 
+from genserve.files import read_json
 from genserve.precision import PRECISIONS, precision_for
 from genserve.runs import compiled as module
 from genserve.runs import directory
@@ -70,7 +71,8 @@ def answers_of(change: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
 def recorded(files: Path, *stems: str) -> None:
     """Write the digests of files as they are now, as if they had been built so."""
     for stem in stems or (PLAIN, QUANTIZED):
-        write_record(files, stem, read_spec(files / "model.json").weights)
+        sizes = read_json(files / f"{stem}.json")["sizes"]
+        write_record(files, stem, read_spec(files / "model.json").weights, sizes)
 
 
 def one_wrong(answer: Tensor) -> Tensor:
