@@ -63,7 +63,9 @@ def test_the_same_run_gives_the_same_bytes(twice: tuple[str, list[Path], list[se
     assert first == second
 
 
-def test_its_record_names_the_sizes_whose_bits_can_agree(twice: tuple[str, list[Path], list[set[str]]]) -> None:
+def test_its_record_names_the_sizes_whose_bits_can_agree(
+    twice: tuple[str, list[Path], list[set[str]]],
+) -> None:
     kind, (out, _), _ = twice
     (record,) = (read_json(path) for path in out.glob("compiled*.json"))
     assert record["sizes"] == {"plain": [16], "residual": [1, 4, 16]}.get(kind, [1, 2, 4, 12, 16])
