@@ -32,7 +32,7 @@ class Changes:
         judge: run directory of a judge.
         classifier: of the classifier that chooses; if not given, the one for the judge's images.
         data: folder of the data set; if not given, the one that the classifier was trained from.
-        n: held-out images, the first ones.
+        n: held-out images, with classes as often as in training; a few less if a class has too few.
         threads: CPU threads; 0 is torch's own choice.
     """
 
@@ -43,8 +43,8 @@ class Changes:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if self.n < 2:
-            raise ValueError(f"n must be above 1, got {self.n}")
+        if self.n <= metrics.K:
+            raise ValueError(f"n must be above {metrics.K}, got {self.n}")
         locate(self, "judge", "classifier", "data")
 
 
@@ -69,7 +69,7 @@ def main(config: Changes) -> None:
         raise FileNotFoundError(
             f"{reference.name} is not below {reference.root}: name its folder with --data"
         )
-    x = reference.test.x[: config.n]
+    *_, (x, _) = reference.held_out(config.n).values()
     print("| change | FD judge | x | FD | x |\n|---|---:|---:|---:|---:|")
     first: list[float] = []
     for name in CHANGES:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx
+from torch import Tensor, fx, library
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
@@ -110,7 +110,7 @@ def silu_backward(gradient: Tensor, x: Tensor) -> Tensor:
     return gradient * (gate * (1 + x * (1 - gate)))
 
 
-@torch.library.custom_op("genserve::doubled", mutates_args=())
+@library.custom_op("genserve::doubled", mutates_args=())
 def doubled(x: Tensor) -> Tensor:
     """Return images of twice the height and width, every pixel four times.
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from genserve.backends import AUTO, BACKENDS, INT8, SERVED_IN, TORCHSCRIPT
 from genserve.families import FAMILIES, SERVED
-from genserve.operate.building.backends import COMPILER, evaluated
+from genserve.operate.building.backends import COMPILER, Evaluated, evaluated
 from genserve.operate.building.packing import imported, pack, reproducible
 from genserve.operate.environment import interpreter, versions
 from genserve.operate.store import MANIFEST, TORN
@@ -124,13 +124,22 @@ def main(options: Namespace) -> None:
         directory = located(options.run)
         runs = {options.name or directory.resolve().name: directory}
     options.model_store.mkdir(parents=True, exist_ok=True)
-    for name, directory in runs.items():  # what cannot be built is said before anything is
-        for flag, value in (("--name", name), ("--version", options.version)):  # it labels the metrics
-            if not re.fullmatch(NAME, value):
-                sys.exit(f"{flag} must be letters, digits, '.', '_' or '-', got {value!r}")
-        evaluated(directory, family_of(directory), options.backend, options.precision, python)
+    # what cannot be built is said before anything is
+    chosen = {name: chosen_for(name, directory, options, python) for name, directory in runs.items()}
     for name, directory in runs.items():
-        build(name, directory, options, python)
+        build(name, directory, chosen[name], options, python)
+
+
+def chosen_for(name: str, directory: Path, options: Namespace, python: Path) -> Evaluated:
+    """Return what will evaluate the network of an archive.
+
+    Raises:
+        SystemExit: it cannot be built so.
+    """
+    for flag, value in (("--name", name), ("--version", options.version)):  # the version labels the metrics
+        if not re.fullmatch(NAME, value):
+            sys.exit(f"{flag} must be letters, digits, '.', '_' or '-', got {value!r}")
+    return evaluated(directory, family_of(directory), options.backend, options.precision, python)
 
 
 def family_of(directory: Path) -> str:
@@ -151,11 +160,9 @@ def family_of(directory: Path) -> str:
     return str(family)
 
 
-def build(name: str, directory: Path, options: Namespace, python: Path) -> None:
+def build(name: str, directory: Path, by: Evaluated, options: Namespace, python: Path) -> None:
     """Write an archive into the store, unless the existing one was made from the same input."""
-    family = family_of(directory)
-    handler = PROJECT / FAMILIES[family].handler[0]
-    by = evaluated(directory, family, options.backend, options.precision, python)
+    handler = PROJECT / FAMILIES[family_of(directory)].handler[0]
     settings = PROJECT / "handlers" / f"{options.mode}.yaml"
     package = imported(handler)
     compiler = imported(PACKAGES / f"{COMPILER.replace('.', '/')}.py") if by.made_by else []

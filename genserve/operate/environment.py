@@ -52,15 +52,17 @@ def versions(python: Path, *packages: str) -> list[str]:
     Raises:
         SystemExit: one of them is missing there.
     """
-    if missing := [name for name in packages if not has(python, name)]:
+    program = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    command = [str(python), "-c", program, *packages]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        missing = [name for name in packages if not has(python, name)]
         extra = EXTRAS.get(missing[-1], "serve")
         install = "./scripts/install --dev" if extra == "int8" else "./scripts/install"
         remedy = f"run {install}" if IN_CHECKOUT else f"pip install 'genserve[{extra}]'"
         verb = "is" if len(missing) == 1 else "are"
         sys.exit(f"{' and '.join(missing)} {verb} not installed for {python}: {remedy}")
-    program = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
-    command = [str(python), "-c", program, *packages]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return done.stdout.split()
 
 
 def has(python: Path, package: str) -> bool:

@@ -10,7 +10,7 @@ import importlib
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -97,15 +97,16 @@ class Compiled:
         self._free: LifoQueue[dict[int, _Request]] = LifoQueue()
         for requests in self._lanes:
             self._free.put(requests)
-        self._compile(largest)
+        with ThreadPoolExecutor(lanes) as pool:  # OpenVINO compiles without Python's lock
+            self._compile(largest, pool.map)
         self.ready: tuple[int, ...] = (largest,)  # sizes that batches are evaluated in
         self._sample.check(self.answer(self._sample.query, [largest]), precision)
 
     def complete(self) -> None:
         """Compile the smaller sizes, too; those in which an answer has other bits are given up.
 
-        Queries may come meanwhile, and get the same bits: a small batch only takes longer. What cannot be
-        compiled is left out, with a line in the log.
+        Queries may come meanwhile, and get the same bits: a small batch only takes longer. So one core
+        compiles, and the others are theirs. What cannot be compiled is left out, with a line in the log.
         """
         largest = self.ready[-1]
         queries = self._sample.variations()
@@ -114,15 +115,13 @@ class Compiled:
             if not threading.main_thread().is_alive():  # the program ends
                 return
             try:
-                self._compile(size)
+                self._compile(size, map)
                 plan = [size] * -(-len(queries[0].x) // size)
                 same = all(
                     all(map(torch.equal, tensors_of(self.answer(query, plan)), tensors_of(answer)))
                     for query, answer in zip(queries, expected, strict=True)
                 )
             except RuntimeError as error:
-                if not threading.main_thread().is_alive():
-                    return
                 log.warning("batches of %d are filled up: %s", size, _why(error))
                 continue
             if same:
@@ -134,17 +133,16 @@ class Compiled:
         if within := tuple(size for size in self.ready if size in self.sizes):
             self.ready = within
 
-    def _compile(self, size: int) -> None:
-        """Compile the network for a size, for each lane."""
+    def _compile(self, size: int, each: Callable[..., Iterable["_Request"]]) -> None:
+        """Compile the network for a size, for each lane; `each` is a map."""
 
         def compiled(_: object) -> "_Request":
             model = self._network.clone()
             model.reshape({port.any_name: [size, *port.partial_shape[1:]] for port in model.inputs})
             return _Request(self._ov, self._core.compile_model(model, "CPU", self._settings))
 
-        with ThreadPoolExecutor(len(self._lanes)) as pool:  # OpenVINO compiles without Python's lock
-            for requests, request in zip(self._lanes, pool.map(compiled, self._lanes), strict=True):
-                requests[size] = request
+        for requests, request in zip(self._lanes, each(compiled, self._lanes), strict=True):
+            requests[size] = request
 
     def __call__(self, *tensors: Tensor) -> Answer:
         """Return the answer to a query: x_0, or a Slope of an energy."""

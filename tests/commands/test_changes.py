@@ -4,13 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from genserve.commands import changes
-from genserve.data.pictures import DataConfig, load_images
 from genserve.files import write_json
 from genserve.measure import metrics
 from genserve.measure.changes import CHANGES, changed
 from genserve.measure.features import features_of, read_stats
+from genserve.measure.reference import Reference
 from genserve.runs.directory import load_classifier, read_config
 
 
@@ -33,7 +34,9 @@ def test_each_change_has_its_distance_in_both_spaces(
     rows = {name: [float(number) for number in numbers] for name, *numbers in cells}
     assert rows.keys() == CHANGES.keys()
     network, train = load_classifier(classifier), read_stats(classifier).train
-    x = load_images(DataConfig(name="digits"), "test").x[:200]
+    held_out = Reference(classifier, None, torch.device("cpu")).held_out(200)
+    x, y = held_out["held-out, in fair shares"]
+    assert len(y.unique()) == 10
     plain = metrics.frechet_between(metrics.moments(features_of(network, x)), train)
     for name, (by_judge, times, by_classifier, _) in rows.items():
         moments = metrics.moments(features_of(network, changed(x, name)))
@@ -47,5 +50,5 @@ def test_each_change_has_its_distance_in_both_spaces(
 def test_what_is_no_judge_or_has_no_images_is_one_sentence(judge: Path, classifier: Path) -> None:
     with pytest.raises(SystemExit, match="is a classifier that may have chosen"):
         changes.run(["--judge", str(classifier), "--classifier", str(classifier)])
-    with pytest.raises(SystemExit, match="n must be above 1"):
-        changes.run(["--judge", str(judge), "--n", "1"])
+    with pytest.raises(SystemExit, match="n must be above 5"):
+        changes.run(["--judge", str(judge), "--n", "5"])

@@ -59,3 +59,16 @@ def test_a_start_with_nothing_ready_in_time_fails(tmp_path: Path, capsys: pytest
     code, text = ended(tmp_path, [version("b", ready=0, loading=1)], capsys)
     assert code == "no model is ready after 0 s; the end of the log:\nno log yet"
     assert "still loading after 0 s: b (" in text
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_start_that_takes_long_says_what_it_waits_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "BASE_S", 1.0)
+    monkeypatch.setattr(starting, "TELL_S", 0.3)
+    printed: list[str] = []
+    monkeypatch.setattr("builtins.print", lambda *words, **_: printed.append(" ".join(words)))
+    ended(tmp_path, [version("a"), version("b", ready=0, loading=1)], capsys)
+    assert printed[0] == "loading b ..."
+    assert printed.count("loading b ...") < 4  # not at every look

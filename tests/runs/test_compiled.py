@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -174,3 +176,24 @@ def test_the_error_of_an_answer_is_the_largest_of_an_image_over_its_size() -> No
     assert sample.error(Slope(energy + 1, wrong)) == pytest.approx(0.5)
     for answer in (Slope(energy, gradient * math.nan), Slope(energy * math.nan, gradient)):
         assert math.isnan(sample.error(answer))
+
+
+# It ends while smaller sizes are being compiled, as a program that has drawn a few pictures; what it has
+# begun in a pool ends first.
+ENDS_AT_ONCE = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import torch
+from genserve.runs.loading import load_served
+served = load_served(Path(sys.argv[1]), torch.device("cpu"), "openvino", "fp32", 32, 2, complete=False)
+completing = threading.Thread(target=served.complete)
+completing.start()
+ThreadPoolExecutor(1).submit(completing.join)
+"""
+
+
+def test_a_program_that_ends_meanwhile_ends_in_silence(compiled: Callable[[str], Path]) -> None:
+    command = [sys.executable, "-c", ENDS_AT_ONCE, str(compiled("diffusion-mnist"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

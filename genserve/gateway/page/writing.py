@@ -40,9 +40,7 @@ class Writing:
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 with gr.Row(elem_classes="presets"):
-                    presets = [
-                        (gr.Button(name, size="sm", min_width=90), text) for name, text in PRESETS.items()
-                    ]
+                    presets = [(controls.preset(name), text) for name, text in PRESETS.items()]
                 with gr.Row():
                     self.model = controls.model_choice()
                     seed = controls.seed()
